@@ -1,0 +1,17 @@
+//! The handlers of the root daemon, one per method of the contract. The folders mirror the URL tree:
+//! `GET /nodes/{node}/storage/{storage}/content` lives in `nodes/storage/content.rs`.
+
+mod access;
+mod cluster;
+mod nodes;
+mod storage;
+
+use pve_rest::Registry;
+
+/// Binds every handler of this crate.
+pub fn register(registry: &mut Registry) {
+    access::register(registry);
+    cluster::register(registry);
+    nodes::register(registry);
+    storage::register(registry);
+}

@@ -1,0 +1,14 @@
+//! `/nodes`
+
+mod qemu;
+mod storage;
+mod tasks;
+
+use pve_rest::Registry;
+
+/// Binds the handlers below this folder.
+pub(crate) fn register(registry: &mut Registry) {
+    qemu::register(registry);
+    storage::register(registry);
+    tasks::register(registry);
+}

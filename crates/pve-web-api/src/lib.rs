@@ -1,0 +1,1 @@
+//! pve-web-api

@@ -1,0 +1,3 @@
+//! pve-lab
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pvedaemon
+
+fn main() {}

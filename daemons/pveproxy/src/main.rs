@@ -1,0 +1,3 @@
+//! pveproxy
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! qmeventd
+
+fn main() {}
