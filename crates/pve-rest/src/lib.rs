@@ -6,14 +6,17 @@
 //! | [`reply`] | what a handler answers |
 //! | [`error`] | the one error that reaches a client |
 //! | [`registry`] | which handler runs which method of the contract |
+//! | [`pipeline`] | the path from a request's head to its handler |
 
 pub mod call;
 pub mod error;
+pub mod pipeline;
 pub mod registry;
 pub mod reply;
 
 pub use call::Call;
 pub use error::ApiError;
+pub use pipeline::{Admitted, Credentials, ForwardTo, Outcome, Pipeline, RequestHead, Role};
 pub use registry::{Handler, Registry};
 pub use reply::{Download, Endpoint, Reply};
 
