@@ -1,1 +1,3 @@
 //! pve-daemon
+
+pub mod command;

@@ -1,0 +1,589 @@
+//! Commands as values, and the one small runner that executes them.
+//!
+//! A [`Command`] says what is to be run: program, arguments, environment, input and deadline. Pure functions make
+//! them (tests look at them as data), [`Command::run`] executes them. A command inherits the caller's process group, so
+//! that whoever stops a task stops its commands too; on its deadline it alone is asked to end and then killed.
+//!
+//! What is not here: shells, pipelines between commands, and long-running children that outlive the call.
+
+// The child's pid file descriptor has no wrapper in std or nix yet.
+#![allow(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pve_schema::Failure;
+
+/// How much a command may write to each of its outputs before it is stopped: far beyond any answer that the suite
+/// reads whole, and small beside a node's memory. Callers who expect more say so.
+const OUTPUT_LIMIT: usize = 64 << 20;
+
+/// How long a command that missed its deadline has between SIGTERM and SIGKILL, to remove what it left half-done.
+const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// What is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    input: Vec<u8>,
+    deadline: Duration,
+    output_limit: usize,
+}
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// What a command that ended left behind.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text; bytes that are no UTF-8 become the replacement character.
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error as text, without white space around it.
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).trim().to_owned()
+    }
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The program could not be started.
+    #[error("command '{command}' failed: failed to execute - {source}")]
+    Execute {
+        /// The command line.
+        command: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It ended with another code than 0.
+    #[error("command '{command}' failed: exit code {code}")]
+    ExitCode {
+        /// The command line.
+        command: String,
+        /// The code.
+        code: i32,
+        /// What it wrote to standard error, trimmed.
+        stderr: String,
+    },
+    /// A signal ended it.
+    #[error("command '{command}' failed: got signal {signal}")]
+    Signal {
+        /// The command line.
+        command: String,
+        /// The signal's number.
+        signal: i32,
+        /// What it wrote to standard error, trimmed.
+        stderr: String,
+    },
+    /// It missed its deadline and was stopped.
+    #[error("command '{command}' failed: got timeout")]
+    Timeout {
+        /// The command line.
+        command: String,
+    },
+    /// It wrote more than allowed and was stopped.
+    #[error("command '{command}' failed: output exceeds {limit} bytes")]
+    TooMuchOutput {
+        /// The command line.
+        command: String,
+        /// Bytes allowed per stream.
+        limit: usize,
+    },
+    /// Talking to it failed.
+    #[error("command '{command}' failed: {source}")]
+    Io {
+        /// The command line.
+        command: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl CommandError {
+    /// What the command itself said on standard error; without such words the error's own text.
+    pub fn detail(&self) -> String {
+        match self {
+            Self::ExitCode { stderr, .. } | Self::Signal { stderr, .. } if !stderr.is_empty() => stderr.clone(),
+            _ => self.to_string(),
+        }
+    }
+
+    /// Whether the command missed its deadline.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout { .. })
+    }
+}
+
+impl Failure for CommandError {}
+
+impl Command {
+    /// A program without arguments that may run for `deadline`.
+    pub fn new(program: impl Into<PathBuf>, deadline: Duration) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            input: Vec::new(),
+            deadline,
+            output_limit: OUTPUT_LIMIT,
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I>(mut self, arguments: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<OsString>,
+    {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the environment, which is the caller's otherwise.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// What the command reads from standard input: nothing unless set.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Sets how many bytes each output stream may carry.
+    #[must_use]
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// The arguments, without the program.
+    pub fn arguments(&self) -> &[OsString] {
+        &self.arguments
+    }
+
+    /// Runs the command to its end and keeps what it writes.
+    ///
+    /// # Errors
+    /// Whatever keeps it from ending with code 0 before its deadline.
+    pub fn run(&self) -> Result<Output, CommandError> {
+        self.run_lines(&mut |_, _| ())
+    }
+
+    /// Runs the command to its end and hands over each line as it comes, without its line feed.
+    ///
+    /// # Errors
+    /// As [`Command::run`].
+    pub fn run_lines(&self, on_line: &mut dyn FnMut(Stream, &str)) -> Result<Output, CommandError> {
+        let output = self.outcome_lines(on_line)?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let command = self.to_string();
+        let stderr = output.stderr_text();
+        Err(match output.status.code() {
+            Some(code) => CommandError::ExitCode { command, code, stderr },
+            None => {
+                let signal = output.status.signal().unwrap_or_default();
+                CommandError::Signal {
+                    command,
+                    signal,
+                    stderr,
+                }
+            }
+        })
+    }
+
+    /// Runs the command to its end, whatever its exit code: for commands whose code is an answer.
+    ///
+    /// # Errors
+    /// When it cannot be started, misses its deadline or writes too much.
+    pub fn outcome(&self) -> Result<Output, CommandError> {
+        self.outcome_lines(&mut |_, _| ())
+    }
+
+    fn outcome_lines(&self, on_line: &mut dyn FnMut(Stream, &str)) -> Result<Output, CommandError> {
+        let stdin = if self.input.is_empty() {
+            Stdio::null()
+        } else {
+            Stdio::piped()
+        };
+        let mut child = std::process::Command::new(&self.program)
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| CommandError::Execute {
+                command: self.to_string(),
+                source,
+            })?;
+        let followed = self.follow(&mut child, on_line);
+        // An ended child is only reaped by this; one that is still there has been given up on.
+        if followed.is_err() {
+            end(&mut child);
+        }
+        let status = child.wait().map_err(|source| self.io(source))?;
+        let (stdout, stderr) = followed?;
+        Ok(Output { status, stdout, stderr })
+    }
+
+    /// Feeds the child and reads from it until it ends.
+    ///
+    /// The end is the child's own: a grandchild that keeps a pipe open keeps nobody waiting.
+    fn follow(
+        &self,
+        child: &mut Child,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<(Vec<u8>, Vec<u8>), CommandError> {
+        let io = |source| self.io(source);
+        let started = Instant::now();
+        let exit = pid_fd(child).map_err(io)?;
+        let mut feeder = Feeder::new(child, &self.input).map_err(io)?;
+        let mut stdout = Reader::new(child.stdout.take(), Stream::Stdout).map_err(io)?;
+        let mut stderr = Reader::new(child.stderr.take(), Stream::Stderr).map_err(io)?;
+        loop {
+            let left = self.deadline.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(CommandError::Timeout {
+                    command: self.to_string(),
+                });
+            }
+            let ended = wait_for_any(&exit, &feeder, &stdout, &stderr, left).map_err(io)?;
+            feeder.write_some();
+            let more = stdout.read_some(on_line).map_err(io)? | stderr.read_some(on_line).map_err(io)?;
+            if stdout.bytes.len().max(stderr.bytes.len()) > self.output_limit {
+                return Err(CommandError::TooMuchOutput {
+                    command: self.to_string(),
+                    limit: self.output_limit,
+                });
+            }
+            // What an ended child has left in the pipes is read to the last byte.
+            if ended && !more {
+                stdout.finish(on_line);
+                stderr.finish(on_line);
+                return Ok((stdout.bytes, stderr.bytes));
+            }
+        }
+    }
+
+    fn io(&self, source: io::Error) -> CommandError {
+        CommandError::Io {
+            command: self.to_string(),
+            source,
+        }
+    }
+}
+
+impl fmt::Display for Command {
+    /// The command line as a shell would take it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&quoted(self.program.as_os_str()))?;
+        for argument in &self.arguments {
+            write!(f, " {}", quoted(argument))?;
+        }
+        Ok(())
+    }
+}
+
+/// An argument as a shell would take it.
+fn quoted(argument: &OsStr) -> String {
+    let text = argument.to_string_lossy();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.into_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A descriptor that becomes readable when the child ends.
+fn pid_fd(child: &Child) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Asks a child to end, and kills it when it does not.
+fn end(child: &mut Child) {
+    let Ok(pid) = i32::try_from(child.id()) else { return };
+    // The child is not reaped yet, so the number is still its own.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    if let Ok(exit) = pid_fd(child) {
+        let _ = poll_ready(&mut [PollFd::new(exit.as_fd(), PollFlags::POLLIN)], TERM_GRACE);
+    }
+    let _ = child.kill();
+}
+
+/// Waits until something can be read or written or the child has ended; true once it has.
+fn wait_for_any(
+    exit: &OwnedFd,
+    feeder: &Feeder<'_>,
+    stdout: &Reader,
+    stderr: &Reader,
+    at_most: Duration,
+) -> io::Result<bool> {
+    let mut fds = vec![PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
+    fds.extend(feeder.fd().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
+    for reader in [stdout, stderr] {
+        fds.extend(reader.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+    }
+    poll_ready(&mut fds, at_most)?;
+    Ok(fds.first().and_then(PollFd::any).unwrap_or(false))
+}
+
+fn poll_ready(fds: &mut [PollFd<'_>], at_most: Duration) -> io::Result<()> {
+    // Rounded up, so that a rest of less than a millisecond does not spin.
+    let millis = at_most.as_millis().saturating_add(1).min(i32::MAX as u128);
+    let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+    match poll(fds, timeout) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Writes the input as the child takes it.
+struct Feeder<'a> {
+    pipe: Option<std::process::ChildStdin>,
+    rest: &'a [u8],
+}
+
+impl<'a> Feeder<'a> {
+    fn new(child: &mut Child, input: &'a [u8]) -> io::Result<Self> {
+        let pipe = child.stdin.take();
+        if let Some(pipe) = &pipe {
+            set_nonblocking(pipe.as_fd())?;
+        }
+        Ok(Self { pipe, rest: input })
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// A child that does not want its input, or no more of it, is its own judge: its exit code tells.
+    fn write_some(&mut self) {
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.write(self.rest) {
+                Ok(written) => self.rest = self.rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.rest = &[],
+            }
+            if self.rest.is_empty() {
+                self.pipe = None;
+            }
+        }
+    }
+}
+
+/// Reads one output stream: keeps the bytes, hands over whole lines.
+struct Reader {
+    pipe: Option<std::fs::File>,
+    stream: Stream,
+    bytes: Vec<u8>,
+    handed_over: usize,
+}
+
+impl Reader {
+    fn new<P: Into<OwnedFd>>(pipe: Option<P>, stream: Stream) -> io::Result<Self> {
+        let pipe = pipe.map(|pipe| std::fs::File::from(pipe.into()));
+        if let Some(pipe) = &pipe {
+            set_nonblocking(pipe.as_fd())?;
+        }
+        Ok(Self {
+            pipe,
+            stream,
+            bytes: Vec::new(),
+            handed_over: 0,
+        })
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads one buffer's worth, so that deadline and limits are looked at in between; true if there was anything.
+    fn read_some(&mut self, on_line: &mut dyn FnMut(Stream, &str)) -> io::Result<bool> {
+        let mut buffer = [0; 1 << 16];
+        let Some(pipe) = &mut self.pipe else { return Ok(false) };
+        match pipe.read(&mut buffer) {
+            Ok(0) => {
+                self.pipe = None;
+                Ok(false)
+            }
+            Ok(length) => {
+                self.bytes.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                self.hand_over_lines(on_line);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hand_over_lines(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
+        while let Some(rest) = self.bytes.get(self.handed_over..) {
+            let Some(length) = rest.iter().position(|b| *b == b'\n') else {
+                return;
+            };
+            let line = rest.get(..length).unwrap_or_default();
+            on_line(self.stream, String::from_utf8_lossy(line).trim_end_matches('\r'));
+            self.handed_over += length + 1;
+        }
+    }
+
+    /// Hands over a last line that has no line feed.
+    fn finish(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
+        if let Some(rest) = self.bytes.get(self.handed_over..).filter(|rest| !rest.is_empty()) {
+            on_line(self.stream, &String::from_utf8_lossy(rest));
+        }
+        self.handed_over = self.bytes.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, seconds: u64) -> Command {
+        Command::new("/bin/sh", Duration::from_secs(seconds)).args(["-c", script])
+    }
+
+    #[test]
+    fn both_streams_and_their_lines_are_kept() {
+        let mut lines = Vec::new();
+        let output = shell("echo one; echo two >&2; printf last", 10)
+            .run_lines(&mut |stream, line| lines.push((stream, line.to_owned())))
+            .unwrap();
+        assert_eq!(output.stdout_text(), "one\nlast");
+        assert_eq!(output.stderr_text(), "two");
+        lines.sort_by_key(|(stream, _)| *stream == Stream::Stderr);
+        let expected = [
+            (Stream::Stdout, "one"),
+            (Stream::Stdout, "last"),
+            (Stream::Stderr, "two"),
+        ];
+        assert_eq!(lines, expected.map(|(stream, line)| (stream, line.to_owned())));
+    }
+
+    #[test]
+    fn an_exit_code_is_an_error_that_carries_what_was_said() {
+        let error = shell("echo 'no room' >&2; exit 3", 10).run().unwrap_err();
+        assert_eq!(error.detail(), "no room");
+        let text = error.to_string();
+        assert_eq!(
+            text,
+            r"command '/bin/sh -c 'echo '\''no room'\'' >&2; exit 3'' failed: exit code 3"
+        );
+        assert_eq!(shell("exit 3", 10).outcome().unwrap().status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_signal_and_a_missing_program_are_told_apart() {
+        let error = shell("kill -9 $$", 10).run().unwrap_err();
+        assert!(matches!(error, CommandError::Signal { signal: 9, .. }), "{error}");
+        let error = Command::new("/nonexistent/tool", Duration::from_secs(1))
+            .run()
+            .unwrap_err();
+        assert!(matches!(error, CommandError::Execute { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_deadline_ends_a_command_even_when_it_ignores_sigterm() {
+        let started = Instant::now();
+        let script = "trap '' TERM; while :; do sleep 1; done";
+        let error = Command::new("/bin/sh", Duration::from_millis(200))
+            .args(["-c", script])
+            .run()
+            .unwrap_err();
+        assert!(error.is_timeout());
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn input_larger_than_a_pipe_goes_through() {
+        let input = vec![b'x'; 1 << 20];
+        let command = Command::new("/bin/cat", Duration::from_secs(10)).input(input.clone());
+        assert_eq!(command.run().unwrap().stdout, input);
+        // One that reads nothing is no failure.
+        Command::new("/bin/true", Duration::from_secs(10))
+            .input(input)
+            .run()
+            .unwrap();
+    }
+
+    #[test]
+    fn endless_output_is_stopped() {
+        let error = shell("while :; do echo xxxxxxxxxxxxxxxx; done", 20)
+            .output_limit(10_000)
+            .run();
+        assert!(matches!(error, Err(CommandError::TooMuchOutput { limit: 10_000, .. })));
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_the_pipe_open_keeps_nobody_waiting() {
+        let started = Instant::now();
+        let output = shell("sleep 30 & echo $!", 20).run().unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15));
+        let pid = output.stdout_text().trim().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+}
