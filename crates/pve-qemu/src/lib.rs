@@ -1,1 +1,26 @@
-//! pve-qemu
+//! One guest type: QEMU.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`runtime`] | names of the runtime files of a VM |
+//! | [`process`] | whether a VM runs |
+//! | [`qmp`] | the monitor and the guest agent |
+//! | [`events`] | what follows when a VM ends by itself |
+
+pub mod events;
+pub mod process;
+pub mod qmp;
+pub mod runtime;
+
+/// A site below a directory, for tests.
+#[cfg(test)]
+pub(crate) fn test_site(root: &std::path::Path) -> pve_schema::Site {
+    pve_schema::Site {
+        root: root.to_path_buf(),
+        instance: None,
+        address: std::net::IpAddr::from([127, 0, 0, 1]),
+        node: "n1".parse().expect("a node name"),
+        root_user: pve_schema::site::Ids { uid: 0, gid: 0 },
+        web_user: pve_schema::site::Ids { uid: 33, gid: 33 },
+    }
+}

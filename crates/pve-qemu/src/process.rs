@@ -1,0 +1,186 @@
+//! Whether a VM runs: the one test that everything uses (reference 06a §6).
+//!
+//! A pid file alone proves nothing – the number may belong to another process by now, even to another instance's QEMU –
+//! so the process must be a QEMU that was told to write exactly this pid file.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pve_schema::Site;
+use pve_schema::ids::VmId;
+
+use crate::runtime::Runtime;
+
+/// How often a wait looks again; short against anything a user waits for, long against the cost of reading `/proc`.
+const POLL: Duration = Duration::from_millis(50);
+
+/// A running QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Its process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: tells it from a later process with the same id.
+    pub started: u64,
+}
+
+impl Process {
+    /// Whether it still exists, and is no zombie.
+    pub fn is_alive(&self) -> bool {
+        Stat::read(self.pid).is_some_and(|stat| stat.started == self.started && !stat.is_dead())
+    }
+
+    /// Sends a signal, unless the process is gone.
+    pub fn signal(&self, signal: Signal) {
+        if self.is_alive()
+            && let Err(error) = kill(Pid::from_raw(self.pid), signal)
+        {
+            log::warn!("unable to send {signal} to process {}: {error}", self.pid);
+        }
+    }
+
+    /// Waits until it is gone: whether it is.
+    pub fn wait_gone(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.is_alive() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(POLL);
+        }
+        true
+    }
+}
+
+/// What is used of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The state letter.
+    pub state: char,
+    /// User and system time, in clock ticks.
+    pub ticks: u64,
+    /// Start time, in clock ticks since boot.
+    pub started: u64,
+}
+
+impl Stat {
+    /// Reads a process's state; `None` when there is no such process.
+    pub fn read(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The command name is in parentheses and may itself hold any character, so the last `)` ends it.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // Fields 14, 15 (utime, stime) and 22 (starttime), counted from 1; the state is the third.
+        let numbers: Vec<&str> = fields.collect();
+        let number = |field: usize| numbers.get(field - 4)?.parse::<u64>().ok();
+        Some(Self {
+            state,
+            ticks: number(14)?.saturating_add(number(15)?),
+            started: number(22)?,
+        })
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// The VM's process; `None` when it does not run.
+pub fn find(site: &Site, vmid: VmId) -> Option<Process> {
+    let pid_file = Runtime::new(site, vmid).pid_file();
+    let pid: i32 = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+    let stat = Stat::read(pid)?;
+    let ours = !stat.is_dead() && pid_file_of(&read_arguments(pid)?)? == pid_file;
+    ours.then_some(Process {
+        pid,
+        started: stat.started,
+    })
+}
+
+/// Whether the VM runs.
+pub fn is_running(site: &Site, vmid: VmId) -> bool {
+    find(site, vmid).is_some()
+}
+
+/// The VM that a process is, by its command line; `None` for anything that is no QEMU of this site.
+pub fn vmid_of(site: &Site, pid: i32) -> Option<VmId> {
+    let pid_file = pid_file_of(&read_arguments(pid)?)?;
+    let vmid: VmId = pid_file.file_name()?.to_str()?.strip_suffix(".pid")?.parse().ok()?;
+    (pid_file == Runtime::new(site, vmid).pid_file()).then_some(vmid)
+}
+
+/// A process's arguments.
+fn read_arguments(pid: i32) -> Option<Vec<Vec<u8>>> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+}
+
+/// The `-pidfile` of a QEMU's command line; `None` for another program.
+fn pid_file_of(arguments: &[Vec<u8>]) -> Option<PathBuf> {
+    let program = Path::new(OsStr::from_bytes(arguments.first()?));
+    let name = program.file_name()?.as_bytes();
+    if !(name.ends_with(b"kvm") || name.starts_with(b"qemu-")) {
+        return None;
+    }
+    let at = arguments
+        .iter()
+        .position(|argument| matches!(argument.as_slice(), b"-pidfile" | b"--pidfile"))?;
+    Some(PathBuf::from(OsStr::from_bytes(arguments.get(at + 1)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<Vec<u8>> {
+        line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn only_a_qemu_with_a_pid_file_counts() {
+        let cases = [
+            ("/usr/bin/kvm -name a -pidfile /run/1.pid", Some("/run/1.pid")),
+            ("/usr/bin/qemu-system-x86_64 --pidfile /run/1.pid", Some("/run/1.pid")),
+            ("/bin/cat -pidfile /run/1.pid", None),
+            ("/usr/bin/kvm -name a", None),
+            ("/usr/bin/kvm -pidfile", None),
+            ("", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(pid_file_of(&words(line)), expected.map(PathBuf::from), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_command_name_may_hold_parentheses() {
+        let line = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 30 5 6 20 0 1 0 4711 0 0";
+        let expected = Stat {
+            state: 'S',
+            ticks: 180,
+            started: 4711,
+        };
+        assert_eq!(Stat::parse(line), Some(expected));
+        assert_eq!(Stat::parse("7 (a"), None);
+        assert_eq!(Stat::parse("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn this_test_is_alive_and_no_vm() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let stat = Stat::read(pid).unwrap();
+        let this = Process {
+            pid,
+            started: stat.started,
+        };
+        assert!(this.is_alive());
+        assert!(!Process { started: 1, ..this }.is_alive());
+        assert_eq!(pid_file_of(&read_arguments(pid).unwrap()), None);
+    }
+}
