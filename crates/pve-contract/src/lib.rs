@@ -5,5 +5,10 @@
 //! methods that the contract has.
 
 mod method;
+mod route;
+mod tables;
 
-pub use method::{Check, GroupsParam, Method, MethodId, Parameter, Permissions, UserClass, Verb};
+pub use method::{Check, GroupsParam, Method, MethodId, Permissions, UserClass, Verb};
+pub use pve_schema::schema::Parameter;
+pub use route::{NotFound, Route, route};
+pub use tables::{RELEASE, find, id, method, methods, named, named_format, paths, property, property_format};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use pve_schema::schema::Schema;
+use pve_schema::schema::{self, Parameter, Schema};
 
 /// What is done to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,21 +129,8 @@ pub enum GroupsParam {
     Update,
 }
 
-/// One declared parameter.
-#[derive(Debug, PartialEq)]
-pub struct Parameter {
-    /// Its name; a family's name without the `[n]`.
-    pub name: &'static str,
-    /// For a family `name0` … `nameN`: N.
-    pub index_max: Option<u16>,
-    /// Whether it is a component of the path.
-    pub in_path: bool,
-    /// What its value may look like.
-    pub schema: Schema,
-}
-
 /// One method of the API.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Method {
     /// Its place in the tables.
     pub id: MethodId,
@@ -161,6 +148,8 @@ pub struct Method {
     pub proxy_to_check_node: bool,
     /// Whether it may be called with an API token.
     pub allow_token: bool,
+    /// Whether the handler may use the caller's ticket or token for calls to other nodes.
+    pub expose_credentials: bool,
     /// Whether it may answer with a file instead of data.
     pub download_allowed: bool,
     /// Whether the last path parameter takes the whole rest of the path.
@@ -173,4 +162,11 @@ pub struct Method {
     pub additional_parameters: bool,
     /// What `data` of the answer looks like.
     pub returns: &'static Schema,
+}
+
+impl Method {
+    /// A parameter by its name as sent: `net3` finds the family `net[n]`.
+    pub fn parameter(&self, name: &str) -> Option<&'static Parameter> {
+        schema::find_parameter(self.parameters, name)
+    }
 }

@@ -10,12 +10,20 @@
 //! | [`ids`] | names that can hold only valid values |
 //! | [`params`] | the checked parameters of a call |
 //! | [`schema`] | what a value may look like |
+//! | [`pattern`] | regular expressions, compiled when first needed |
+//! | [`format`] | named text formats |
+//! | [`property_string`] | `key=value,…` texts |
+//! | [`list`] | lists in one text |
 //! | [`failure`] | what every crate's error can tell the API about itself |
 
 pub mod clock;
 pub mod failure;
+pub mod format;
 pub mod ids;
+pub mod list;
 pub mod params;
+pub mod pattern;
+pub mod property_string;
 pub mod schema;
 pub mod site;
 
