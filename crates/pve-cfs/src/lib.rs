@@ -1,1 +1,39 @@
-//! pve-cfs
+//! `/etc/pve`: the one crate that opens a path below it, and the files below `/run` that the daemons of a node share.
+//!
+//! `/etc/pve` is a directory of files, the same on one node (a plain directory, the embedded default) and in a cluster
+//! (a mounted cluster file system). Which of the two it is, is looked up where it matters: locks, modes, members.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`files`] | read, atomic durable write, stamps: [`Cfs`] |
+//! | [`path`] | what a path below `/etc/pve` may look like, and which mode it gets |
+//! | [`digest`] | the digest that guards against lost updates |
+//! | [`lock`] | locks of this node and of the cluster |
+//! | [`tree`] | the directories and links that must be there |
+//! | [`members`] | the nodes, quorum, a node's address |
+//! | [`guests`] | which guest lives where, and which number is free |
+//! | [`status`] | the status store: values that the daemons tell each other |
+//! | [`cluster_log`] | the cluster log |
+//! | [`error`] | what can go wrong |
+//!
+//! Not here: what the files mean. That is the affair of the crate that owns the file.
+
+pub mod cluster_log;
+pub mod digest;
+pub mod error;
+pub mod files;
+pub mod guests;
+pub mod lock;
+pub mod members;
+pub mod path;
+pub mod status;
+pub mod tree;
+
+pub use cluster_log::{ClusterLog, Priority, service_name};
+pub use digest::{check_checksum, check_digest, digest};
+pub use error::{CfsError, errno_text};
+pub use files::{Cfs, Stamp};
+pub use guests::{GuestEntry, GuestKind};
+pub use lock::{FileLock, LockId};
+pub use members::{Cluster, Member, Members};
+pub use status::StatusStore;

@@ -1,0 +1,175 @@
+//! Which guest lives where, and which number is free.
+//!
+//! The directory that holds a guest's config decides which node owns the guest (reference 04 §1.1). What is in the
+//! config is the affair of the guest crates.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use pve_schema::ids::{NodeName, VmId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Cfs, CfsError};
+
+/// What a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GuestKind {
+    /// A virtual machine.
+    Qemu,
+    /// A container.
+    Lxc,
+}
+
+impl GuestKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::Qemu, Self::Lxc];
+
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    /// The folder below a node's directory.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Qemu => "qemu-server",
+            Self::Lxc => "lxc",
+        }
+    }
+
+    /// The word in messages.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Qemu => "VM",
+            Self::Lxc => "CT",
+        }
+    }
+}
+
+impl fmt::Display for GuestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A guest that exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestEntry {
+    /// Its number.
+    pub vmid: VmId,
+    /// The node that owns it.
+    pub node: NodeName,
+    /// What it is.
+    pub kind: GuestKind,
+}
+
+impl Cfs {
+    /// All guests of the cluster, by number.
+    ///
+    /// # Errors
+    /// As [`Cfs::list`].
+    pub fn guests(&self) -> Result<Vec<GuestEntry>, CfsError> {
+        let mut guests = Vec::new();
+        for name in self.list("nodes")? {
+            if let Ok(node) = name.parse::<NodeName>() {
+                for kind in GuestKind::ALL {
+                    self.guests_in(&node, kind, &mut guests)?;
+                }
+            }
+        }
+        guests.sort_by_key(|guest| guest.vmid);
+        Ok(guests)
+    }
+
+    fn guests_in(&self, node: &NodeName, kind: GuestKind, found: &mut Vec<GuestEntry>) -> Result<(), CfsError> {
+        let names = self.list(&format!("nodes/{node}/{}", kind.folder()))?;
+        found.extend(
+            names
+                .iter()
+                .filter_map(|name| config_vmid(name))
+                .map(|vmid| GuestEntry {
+                    vmid,
+                    node: node.clone(),
+                    kind,
+                }),
+        );
+        Ok(())
+    }
+
+    /// Where a guest's config is, relative to `/etc/pve`.
+    pub fn guest_config_path(kind: GuestKind, node: &NodeName, vmid: VmId) -> String {
+        format!("nodes/{node}/{}/{vmid}.conf", kind.folder())
+    }
+
+    /// The guest of a number.
+    ///
+    /// # Errors
+    /// As [`Cfs::list`].
+    pub fn find_guest(&self, vmid: VmId) -> Result<Option<GuestEntry>, CfsError> {
+        for name in self.list("nodes")? {
+            let Ok(node) = name.parse::<NodeName>() else { continue };
+            for kind in GuestKind::ALL {
+                if self.exists(&Self::guest_config_path(kind, &node, vmid))? {
+                    return Ok(Some(GuestEntry { vmid, node, kind }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks that a number is free; upstream's words name the guest that has it.
+    ///
+    /// # Errors
+    /// [`CfsError::GuestExists`]; else as [`Cfs::list`].
+    pub fn check_vmid_free(&self, vmid: VmId) -> Result<(), CfsError> {
+        match self.find_guest(vmid)? {
+            None => Ok(()),
+            Some(guest) => Err(CfsError::GuestExists {
+                kind: guest.kind.label(),
+                vmid: vmid.get(),
+                node: guest.node.to_string(),
+            }),
+        }
+    }
+
+    /// The lowest free number of `lower..upper`.
+    ///
+    /// # Errors
+    /// [`CfsError::NoFreeVmId`]; else as [`Cfs::list`].
+    pub fn next_free_vmid(&self, lower: u32, upper: u32) -> Result<VmId, CfsError> {
+        let taken: HashSet<u32> = self.guests()?.iter().map(|guest| guest.vmid.get()).collect();
+        (lower..upper)
+            .filter(|number| !taken.contains(number))
+            .find_map(|number| VmId::try_from(number).ok())
+            .ok_or(CfsError::NoFreeVmId { lower, upper })
+    }
+}
+
+/// The number in a config's file name.
+fn config_vmid(name: &str) -> Option<VmId> {
+    name.strip_suffix(".conf")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reference 04 §20, vector 7.
+    #[test]
+    fn config_names() {
+        for (name, vmid) in [
+            ("0100.conf", None),
+            ("100.conf.tmp.77", None),
+            ("100.conf", Some(100)),
+            ("4294967296.conf", None),
+            ("+100.conf", None),
+            (".conf", None),
+        ] {
+            assert_eq!(config_vmid(name).map(VmId::get), vmid, "{name}");
+        }
+    }
+}
