@@ -1,1 +1,35 @@
-//! pve-guest
+//! What virtual machines and containers share: the config file's grammar, its sections, pending changes, the config
+//! lock, tags and start-up order (reference 06a §2, §3.5, 07 §1).
+//!
+//! A guest's config is an ordered map of keys to text in several sections ([`GuestConfig`]). What a key means is the
+//! guest type's affair: it hands its [`KeyRules`] to the parser. Nothing here knows a disk from a network card, and
+//! nothing here talks to a running guest.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the config: sections, accessors, lock, digest |
+//! | [`pending`] | pending changes and deletions |
+//! | [`tags`] | tags: normal form and who may change one |
+//! | [`startup`] | the order in which guests start |
+
+pub mod config;
+mod description;
+pub mod error;
+pub mod kind;
+mod parse;
+pub mod pending;
+mod print;
+pub mod rules;
+pub mod section;
+pub mod startup;
+pub mod tags;
+
+pub use config::GuestConfig;
+pub use description::{decode as decode_description, encode as encode_text};
+pub use error::GuestError;
+pub use kind::GuestKind;
+pub use parse::{ParseWarning, Parsed};
+pub use pending::{PendingDeletes, PendingItem};
+pub use rules::KeyRules;
+pub use section::Section;
+pub use startup::Startup;

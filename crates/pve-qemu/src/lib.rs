@@ -2,11 +2,13 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`config`] | the keys of a VM's config and their types |
 //! | [`runtime`] | names of the runtime files of a VM |
 //! | [`process`] | whether a VM runs |
 //! | [`qmp`] | the monitor and the guest agent |
 //! | [`events`] | what follows when a VM ends by itself |
 
+pub mod config;
 pub mod events;
 pub mod process;
 pub mod qmp;

@@ -1,0 +1,185 @@
+//! A guest's config.
+
+use std::collections::BTreeMap;
+
+use pve_schema::ids::VmId;
+use sha1::{Digest, Sha1};
+
+use crate::error::GuestError;
+use crate::kind::GuestKind;
+use crate::parse::{self, Parsed};
+use crate::pending::PendingDeletes;
+use crate::print;
+use crate::rules::KeyRules;
+use crate::section::Section;
+
+/// The name that a section has in the file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum SectionName {
+    /// What stands before the first header.
+    Main,
+    /// `[PENDING]`
+    Pending,
+    /// `[special:NAME]`, in lower case.
+    Special(String),
+    /// `[NAME]`
+    Snapshot(String),
+}
+
+/// A section that is none of ours, header included. It stays behind the section that it stood behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForeignSection {
+    pub(crate) after: SectionName,
+    pub(crate) lines: Vec<String>,
+}
+
+/// A guest's config: the main section, what is pending, and the snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestConfig {
+    /// The guest's kind: the word in messages.
+    pub kind: GuestKind,
+    /// What the guest runs with, or will run with next.
+    pub main: Section,
+    /// Values that wait for the guest's next cold start.
+    pub pending: Section,
+    /// Deletions that wait for the guest's next cold start.
+    pub pending_deletes: PendingDeletes,
+    /// Sections of the suite's own, by lower-case name: `cloudinit`, `fleecing`.
+    pub special: BTreeMap<String, Section>,
+    /// Snapshots by name.
+    pub snapshots: BTreeMap<String, Section>,
+    pub(crate) foreign: Vec<ForeignSection>,
+    digest: String,
+}
+
+impl GuestConfig {
+    /// A config without any key.
+    pub fn new(kind: GuestKind) -> Self {
+        Self {
+            kind,
+            main: Section::new(),
+            pending: Section::new(),
+            pending_deletes: PendingDeletes::new(),
+            special: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            foreign: Vec::new(),
+            digest: digest_of(b""),
+        }
+    }
+
+    /// Reads a config file. Nothing is refused: what cannot be used becomes a warning and stays in the file.
+    pub fn parse(rules: &dyn KeyRules, vmid: VmId, raw: &[u8]) -> Parsed {
+        let mut parsed = parse::parse(rules, vmid, &String::from_utf8_lossy(raw));
+        parsed.config.digest = digest_of(raw);
+        parsed
+    }
+
+    /// Reads a config that another cluster sent, where every warning is fatal.
+    ///
+    /// # Errors
+    /// The first warning.
+    pub fn parse_strict(rules: &dyn KeyRules, vmid: VmId, raw: &[u8]) -> Result<Self, GuestError> {
+        let parsed = Self::parse(rules, vmid, raw);
+        match parsed.warnings.into_iter().next() {
+            Some(warning) => Err(GuestError::Strict(warning)),
+            None => Ok(parsed.config),
+        }
+    }
+
+    /// The config file's text, in canonical order.
+    pub fn print(&self) -> String {
+        print::print(self)
+    }
+
+    /// SHA-1 of the file that this was read from, in hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Notes that the config now stands in the file as these bytes.
+    pub fn set_digest_of(&mut self, raw: &[u8]) {
+        self.digest = digest_of(raw);
+    }
+
+    /// Compares the digest that a caller sent, if any, with the file's.
+    ///
+    /// # Errors
+    /// [`GuestError::DigestMismatch`]
+    pub fn check_digest(&self, sent: Option<&str>) -> Result<(), GuestError> {
+        match sent {
+            Some(digest) if !digest.is_empty() && digest != self.digest => Err(GuestError::DigestMismatch),
+            _ => Ok(()),
+        }
+    }
+
+    /// The `lock` key: which long operation owns the guest.
+    pub fn lock(&self) -> Option<&str> {
+        self.main.get("lock")
+    }
+
+    /// Refuses when a long operation owns the guest.
+    ///
+    /// # Errors
+    /// [`GuestError::Locked`]
+    pub fn check_lock(&self) -> Result<(), GuestError> {
+        match self.lock() {
+            Some(lock) => Err(GuestError::Locked {
+                kind: self.kind,
+                lock: lock.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the guest for a long operation.
+    ///
+    /// # Errors
+    /// [`GuestError::Locked`] when another one has it.
+    pub fn set_lock(&mut self, lock: &str) -> Result<(), GuestError> {
+        self.check_lock()?;
+        self.main.set("lock", lock);
+        Ok(())
+    }
+
+    /// Gives the guest back.
+    ///
+    /// # Errors
+    /// When it is not held by that operation (reference 03 §2.9).
+    pub fn remove_lock(&mut self, lock: &str) -> Result<(), GuestError> {
+        match self.lock() {
+            Some(found) if found == lock => {
+                self.main.remove("lock");
+                Ok(())
+            }
+            Some(found) => Err(GuestError::OtherLock {
+                found: found.to_owned(),
+                wanted: lock.to_owned(),
+            }),
+            None => Err(GuestError::NoSuchLock(lock.to_owned())),
+        }
+    }
+
+    /// A snapshot's section.
+    ///
+    /// # Errors
+    /// [`GuestError::NoSnapshot`]
+    pub fn snapshot(&self, name: &str) -> Result<&Section, GuestError> {
+        self.snapshots
+            .get(name)
+            .ok_or_else(|| GuestError::NoSnapshot(name.to_owned()))
+    }
+
+    /// Whether this is a template.
+    pub fn is_template(&self) -> bool {
+        self.main.flag("template").unwrap_or(false)
+    }
+
+    /// Whether disks and guest are protected from removal.
+    pub fn is_protected(&self) -> bool {
+        self.main.flag("protection").unwrap_or(false)
+    }
+}
+
+fn digest_of(raw: &[u8]) -> String {
+    Sha1::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,60 @@
+//! What can go wrong with a guest's config.
+
+use pve_schema::Failure;
+use pve_schema::ids::{NodeName, VmId};
+
+use crate::kind::GuestKind;
+
+/// What can go wrong with a guest's config.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// There is no such guest here. Clients look for `does not exist`.
+    #[error("Configuration file '{0}' does not exist")]
+    NotFound(String),
+    /// A guest of that number exists, of either kind and on any node.
+    #[error("{kind} {vmid} already exists on node '{node}'")]
+    Exists {
+        /// The existing guest's kind.
+        kind: GuestKind,
+        /// The number.
+        vmid: VmId,
+        /// Where it is.
+        node: NodeName,
+    },
+    /// A long operation owns the guest.
+    #[error("{kind} is locked ({lock})")]
+    Locked {
+        /// The guest's kind.
+        kind: GuestKind,
+        /// The value of the `lock` key.
+        lock: String,
+    },
+    /// No lock to remove. The two blanks are upstream's.
+    #[error("no lock found trying to remove '{0}'  lock")]
+    NoSuchLock(String),
+    /// No lock to remove, whichever.
+    #[error("no lock found trying to remove any lock")]
+    NoLock,
+    /// Another operation's lock.
+    #[error("found lock '{found}' trying to remove '{wanted}' lock")]
+    OtherLock {
+        /// What is set.
+        found: String,
+        /// What was to be removed.
+        wanted: String,
+    },
+    /// The config changed since the caller read it.
+    #[error("checksum mismatch (file change by other user?)")]
+    DigestMismatch,
+    /// A snapshot of that name does not exist.
+    #[error("snapshot '{0}' does not exist")]
+    NoSnapshot(String),
+    /// The start-up order is no start-up order.
+    #[error("unable to parse startup options")]
+    Startup,
+    /// A strict parse met what a normal one warns about.
+    #[error("{0}")]
+    Strict(crate::parse::ParseWarning),
+}
+
+impl Failure for GuestError {}

@@ -1,0 +1,37 @@
+//! What the parser must know of a guest type's keys.
+
+use crate::kind::GuestKind;
+
+/// A key and its value as they are to be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The key; another one than in the file for an alias.
+    pub key: String,
+    /// The value in its stored spelling.
+    pub value: String,
+}
+
+/// What a guest type knows about its keys.
+pub trait KeyRules {
+    /// The guest type.
+    fn kind(&self) -> GuestKind;
+
+    /// Checks a line of a config file and gives what is to be stored.
+    ///
+    /// # Errors
+    /// The text that upstream's warning ends in, `unknown setting 'x'` or `type check ('integer') failed - got 'x'`.
+    fn check(&self, key: &str, value: &str) -> Result<Checked, String>;
+}
+
+/// The boolean spellings of config files and property strings (reference 03 §2.5).
+pub fn boolean_word(text: &str) -> Option<bool> {
+    const YES: [&str; 4] = ["1", "on", "yes", "true"];
+    const NO: [&str; 4] = ["0", "off", "no", "false"];
+    if YES.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        Some(true)
+    } else if NO.iter().any(|word| text.eq_ignore_ascii_case(word)) {
+        Some(false)
+    } else {
+        None
+    }
+}

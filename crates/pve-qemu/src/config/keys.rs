@@ -1,0 +1,319 @@
+//! The keys of a VM's config as a table: how a change takes effect, which privilege it needs (reference 06a §3).
+
+use std::collections::BTreeMap;
+
+use pve_guest::rules::{Checked, boolean_word};
+use pve_guest::{GuestKind, KeyRules};
+
+use super::drive_key::DriveKey;
+
+/// How a change of a key reaches a running guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// At once: the guest does not know of it.
+    Fast,
+    /// While the guest runs, if the hotplug feature is on.
+    Hotplug(Feature),
+    /// While the guest runs, through its control group.
+    Cgroup,
+    /// By rules of its own (reference 06a §5).
+    Special,
+    /// At the next cold start.
+    Stop,
+}
+
+/// What can be changed while the guest runs: the words of the `hotplug` key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Feature {
+    /// Network cards.
+    Network,
+    /// Disks.
+    Disk,
+    /// Virtual CPUs.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// USB devices.
+    Usb,
+    /// The cloud-init drive.
+    Cloudinit,
+}
+
+/// What a change of a key needs, besides the method's own check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// A privilege on the VM.
+    Privilege(&'static str),
+    /// `root@pam`.
+    Root,
+    /// One of the two cloud-init privileges.
+    CloudinitOrNetwork,
+    /// By the value: a medium or a disk.
+    DiskOrCdrom,
+    /// By the value: a socket, or a device of the node.
+    Serial,
+    /// By the value: a mapping, or a device of the node.
+    Usb,
+    /// By the value: a mapping, or a device of the node.
+    HostPci,
+    /// The key cannot be set by a user.
+    Internal,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// The key; without its number for a family.
+    pub name: &'static str,
+    /// The highest number of a family.
+    pub last: Option<u8>,
+    /// How a change reaches a running guest.
+    pub live: Live,
+    /// What a change needs.
+    pub need: Need,
+}
+
+const CPU: Need = Need::Privilege("VM.Config.CPU");
+const DISK: Need = Need::Privilege("VM.Config.Disk");
+const HWTYPE: Need = Need::Privilege("VM.Config.HWType");
+const MEMORY: Need = Need::Privilege("VM.Config.Memory");
+const NETWORK: Need = Need::Privilege("VM.Config.Network");
+const OPTIONS: Need = Need::Privilege("VM.Config.Options");
+const POWER: Need = Need::Privilege("VM.PowerMgmt");
+
+const fn one(name: &'static str, live: Live, need: Need) -> KeyInfo {
+    KeyInfo {
+        name,
+        last: None,
+        live,
+        need,
+    }
+}
+
+const fn family(name: &'static str, last: u8, live: Live, need: Need) -> KeyInfo {
+    KeyInfo {
+        name,
+        last: Some(last),
+        live,
+        need,
+    }
+}
+
+/// Every key of a VM's config.
+pub const KEYS: &[KeyInfo] = &[
+    one("acpi", Live::Stop, HWTYPE),
+    one("affinity", Live::Stop, Need::Root),
+    one("agent", Live::Special, OPTIONS),
+    one("allow-ksm", Live::Stop, MEMORY),
+    one("amd-sev", Live::Stop, Need::Root),
+    one("arch", Live::Stop, Need::Root),
+    one("args", Live::Stop, Need::Root),
+    family("audio", 0, Live::Stop, HWTYPE),
+    one("autostart", Live::Stop, OPTIONS),
+    one("balloon", Live::Special, MEMORY),
+    one("bios", Live::Stop, OPTIONS),
+    one("boot", Live::Stop, DISK),
+    one("bootdisk", Live::Stop, DISK),
+    one("cicustom", Live::Fast, Need::CloudinitOrNetwork),
+    one("cipassword", Live::Fast, Need::CloudinitOrNetwork),
+    one("citype", Live::Fast, Need::CloudinitOrNetwork),
+    one("ciupgrade", Live::Fast, Need::CloudinitOrNetwork),
+    one("ciuser", Live::Fast, Need::CloudinitOrNetwork),
+    one("cores", Live::Stop, CPU),
+    one("cpu", Live::Stop, CPU),
+    one("cpulimit", Live::Cgroup, CPU),
+    one("cpuunits", Live::Cgroup, CPU),
+    one("description", Live::Fast, OPTIONS),
+    family("efidisk", 0, Live::Stop, DISK),
+    one("freeze", Live::Stop, POWER),
+    one("hookscript", Live::Fast, Need::Root),
+    family("hostpci", 15, Live::Stop, Need::HostPci),
+    one("hotplug", Live::Special, HWTYPE),
+    one("hugepages", Live::Stop, Need::Root),
+    family("ide", 3, Live::Special, Need::DiskOrCdrom),
+    one("intel-tdx", Live::Stop, Need::Root),
+    family("ipconfig", 31, Live::Fast, Need::CloudinitOrNetwork),
+    one("ivshmem", Live::Stop, Need::Root),
+    one("keephugepages", Live::Stop, Need::Root),
+    one("keyboard", Live::Stop, OPTIONS),
+    one("kvm", Live::Stop, HWTYPE),
+    one("localtime", Live::Stop, OPTIONS),
+    one("lock", Live::Fast, Need::Root),
+    one("machine", Live::Stop, HWTYPE),
+    one("memory", Live::Hotplug(Feature::Memory), MEMORY),
+    one("meta", Live::Stop, Need::Internal),
+    one("migrate_downtime", Live::Fast, OPTIONS),
+    one("migrate_speed", Live::Fast, OPTIONS),
+    one("name", Live::Fast, OPTIONS),
+    one("nameserver", Live::Fast, Need::CloudinitOrNetwork),
+    family("net", 31, Live::Hotplug(Feature::Network), NETWORK),
+    one("numa", Live::Stop, CPU),
+    family("numa", 7, Live::Stop, CPU),
+    one("onboot", Live::Fast, OPTIONS),
+    one("ostype", Live::Stop, OPTIONS),
+    family("parallel", 2, Live::Stop, Need::Root),
+    one("parent", Live::Stop, Need::Internal),
+    one("protection", Live::Fast, OPTIONS),
+    one("reboot", Live::Stop, OPTIONS),
+    family("rng", 0, Live::Stop, HWTYPE),
+    one("running-nets-host-mtu", Live::Stop, Need::Internal),
+    one("runningcpu", Live::Stop, Need::Internal),
+    one("runningmachine", Live::Stop, Need::Internal),
+    family("sata", 5, Live::Special, Need::DiskOrCdrom),
+    family("scsi", 30, Live::Hotplug(Feature::Disk), Need::DiskOrCdrom),
+    one("scsihw", Live::Stop, HWTYPE),
+    one("searchdomain", Live::Fast, Need::CloudinitOrNetwork),
+    family("serial", 3, Live::Stop, Need::Serial),
+    one("shares", Live::Fast, MEMORY),
+    family("smbios", 1, Live::Stop, HWTYPE),
+    one("smp", Live::Stop, CPU),
+    one("snapstate", Live::Stop, Need::Internal),
+    one("snaptime", Live::Stop, Need::Internal),
+    one("sockets", Live::Stop, CPU),
+    one("spice_enhancements", Live::Stop, Need::Root),
+    one("sshkeys", Live::Fast, Need::CloudinitOrNetwork),
+    one("startdate", Live::Stop, OPTIONS),
+    one("startup", Live::Fast, OPTIONS),
+    one("tablet", Live::Hotplug(Feature::Usb), HWTYPE),
+    one("tags", Live::Fast, OPTIONS),
+    one("tdf", Live::Stop, OPTIONS),
+    one("template", Live::Stop, OPTIONS),
+    family("tpmstate", 0, Live::Stop, DISK),
+    family("unused", 255, Live::Special, DISK),
+    family("usb", 13, Live::Hotplug(Feature::Usb), Need::Usb),
+    one("vcpus", Live::Hotplug(Feature::Cpu), CPU),
+    one("vga", Live::Stop, HWTYPE),
+    family("virtio", 15, Live::Hotplug(Feature::Disk), Need::DiskOrCdrom),
+    family("virtiofs", 9, Live::Stop, DISK),
+    one("vmgenid", Live::Stop, Need::Root),
+    one("vmstate", Live::Stop, Need::Internal),
+    one("vmstatestorage", Live::Fast, DISK),
+    one("watchdog", Live::Stop, HWTYPE),
+];
+
+/// What is known of a key, `net0` for one.
+pub fn info(key: &str) -> Option<&'static KeyInfo> {
+    if let Some(found) = KEYS.iter().find(|info| info.last.is_none() && info.name == key) {
+        return Some(found);
+    }
+    let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let number = key.strip_prefix(name)?;
+    let index: u8 = number.parse().ok()?;
+    let canonical = number == "0" || !number.starts_with('0');
+    // `smbios1` is the only key of its family.
+    let exists = name != "smbios" || index == 1;
+    KEYS.iter()
+        .find(|info| info.name == name && info.last.is_some_and(|last| index <= last))
+        .filter(|_| canonical && exists)
+}
+
+/// Whether a key may stand in a `delete` or `revert` list.
+pub fn is_known(key: &str) -> bool {
+    info(key).is_some() || key == "cdrom"
+}
+
+/// The types of keys that are not plain text.
+const BOOLEANS: [&str; 15] = [
+    "acpi",
+    "allow-ksm",
+    "autostart",
+    "ciupgrade",
+    "freeze",
+    "keephugepages",
+    "kvm",
+    "localtime",
+    "numa",
+    "onboot",
+    "protection",
+    "reboot",
+    "tablet",
+    "tdf",
+    "template",
+];
+const INTEGERS: [&str; 8] = [
+    "balloon",
+    "cores",
+    "cpuunits",
+    "migrate_speed",
+    "shares",
+    "smp",
+    "sockets",
+    "vcpus",
+];
+
+/// The rules of VM configs for the parser of config files.
+#[derive(Debug, Clone, Copy)]
+pub struct VmRules;
+
+impl KeyRules for VmRules {
+    fn kind(&self) -> GuestKind {
+        GuestKind::Qemu
+    }
+
+    fn check(&self, key: &str, value: &str) -> Result<Checked, String> {
+        let key = if key == "cdrom" { "ide2" } else { key };
+        let info = info(key).ok_or_else(|| format!("unknown setting '{key}'"))?;
+        let value = check_value(info.name, key, value)?;
+        Ok(Checked {
+            key: key.to_owned(),
+            value,
+        })
+    }
+}
+
+fn check_value(_name: &str, key: &str, value: &str) -> Result<String, String> {
+    let wrong = |kind: &str| format!("type check ('{kind}') failed - got '{value}'");
+    if BOOLEANS.contains(&key) {
+        let word = boolean_word(value).ok_or_else(|| wrong("boolean"))?;
+        return Ok(if word { "1" } else { "0" }.to_owned());
+    }
+    if INTEGERS.contains(&key) || key == "snaptime" {
+        let digits = value.bytes().all(|b| b.is_ascii_digit());
+        return digits.then(|| value.to_owned()).ok_or_else(|| wrong("integer"));
+    }
+    if let Ok(key) = key.parse::<DriveKey>() {
+        parse_properties(&key.to_string(), value)?;
+    }
+    Ok(value.to_owned())
+}
+
+/// Splits a property string by its key's format.
+pub(crate) fn parse_properties(key: &str, text: &str) -> Result<BTreeMap<String, String>, String> {
+    let family = key.trim_end_matches(|c: char| c.is_ascii_digit());
+    let default_key = match family {
+        "ide" | "scsi" | "sata" | "virtio" | "efidisk" | "tpmstate" | "unused" => "file",
+        "net" => "model",
+        "agent" => "enabled",
+        "boot" => "legacy",
+        "machine" | "vga" | "amd-sev" => "type",
+        "memory" => "current",
+        "cpu" => "cputype",
+        "usb" | "hostpci" => "host",
+        "rng" => "source",
+        "watchdog" => "model",
+        "virtiofs" => "dirid",
+        _ => "",
+    };
+    let mut props = BTreeMap::new();
+    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((default_key, part));
+        let (name, value) = match (family, name) {
+            ("agent", "freeze-fs-on-backup" | "guest-fsfreeze") => ("freeze-fs", value),
+            (_, "volume") if default_key == "file" => ("file", value),
+            ("net", "virtio" | "e1000" | "rtl8139") => {
+                props.insert("model".to_owned(), name.to_owned());
+                ("macaddr", value)
+            }
+            ("net", "firewall" | "link_down") => {
+                let word = boolean_word(value).ok_or("format error")?;
+                (name, if word { "1" } else { "0" })
+            }
+            (_, "foo" | "") => return Err("format error".to_owned()),
+            _ => (name, value),
+        };
+        if props.insert(name.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("duplicate key in comma-separated list property: {name}\n"));
+        }
+    }
+    Ok(props)
+}
