@@ -3,16 +3,26 @@
 //! | module | holds |
 //! |---|---|
 //! | [`config`] | the keys of a VM's config and their types |
+//! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
 //! | [`process`] | whether a VM runs |
+//! | [`network`] | taps and bridges |
 //! | [`qmp`] | the monitor and the guest agent |
+//! | [`console`] | VNC for one client |
+//! | [`start`] | bringing a VM up |
+//! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
 
 pub mod config;
+pub mod console;
 pub mod events;
+pub mod files;
+pub mod network;
 pub mod process;
 pub mod qmp;
 pub mod runtime;
+pub mod start;
+pub mod status;
 
 /// A site below a directory, for tests.
 #[cfg(test)]

@@ -74,11 +74,6 @@ impl<'a> Runtime<'a> {
         self.file("vnc")
     }
 
-    /// The lock under which a guest's configuration and state change.
-    pub fn lock_file(&self) -> PathBuf {
-        self.site.path(format!("/var/lock/qemu-server/lock-{}.conf", self.vmid))
-    }
-
     /// Marks the VM to be started again after its next stop.
     pub fn reboot_marker(&self) -> PathBuf {
         self.file("reboot")

@@ -1,0 +1,3 @@
+//! Bringing a VM up (reference 06b §6.1).
+
+pub mod timeout;
