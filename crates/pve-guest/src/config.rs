@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use pve_cfs::{GuestKind, digest as digest_of};
 use pve_schema::ids::VmId;
-use sha1::{Digest, Sha1};
 
 use crate::error::GuestError;
-use crate::kind::GuestKind;
 use crate::parse::{self, Parsed};
 use crate::pending::PendingDeletes;
 use crate::print;
@@ -178,8 +177,4 @@ impl GuestConfig {
     pub fn is_protected(&self) -> bool {
         self.main.flag("protection").unwrap_or(false)
     }
-}
-
-fn digest_of(raw: &[u8]) -> String {
-    Sha1::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect()
 }

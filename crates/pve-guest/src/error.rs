@@ -1,9 +1,7 @@
 //! What can go wrong with a guest's config.
 
+use pve_cfs::{CfsError, GuestKind};
 use pve_schema::Failure;
-use pve_schema::ids::{NodeName, VmId};
-
-use crate::kind::GuestKind;
 
 /// What can go wrong with a guest's config.
 #[derive(Debug, thiserror::Error)]
@@ -11,18 +9,8 @@ pub enum GuestError {
     /// There is no such guest here. Clients look for `does not exist`.
     #[error("Configuration file '{0}' does not exist")]
     NotFound(String),
-    /// A guest of that number exists, of either kind and on any node.
-    #[error("{kind} {vmid} already exists on node '{node}'")]
-    Exists {
-        /// The existing guest's kind.
-        kind: GuestKind,
-        /// The number.
-        vmid: VmId,
-        /// Where it is.
-        node: NodeName,
-    },
     /// A long operation owns the guest.
-    #[error("{kind} is locked ({lock})")]
+    #[error("{} is locked ({lock})", kind.label())]
     Locked {
         /// The guest's kind.
         kind: GuestKind,
@@ -55,6 +43,12 @@ pub enum GuestError {
     /// A strict parse met what a normal one warns about.
     #[error("{0}")]
     Strict(crate::parse::ParseWarning),
+    /// The keys of a config contradict each other.
+    #[error("{0}")]
+    Unwritable(String),
+    /// The file cannot be read, written or locked.
+    #[error(transparent)]
+    Files(#[from] CfsError),
 }
 
 impl Failure for GuestError {}

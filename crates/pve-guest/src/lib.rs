@@ -9,27 +9,29 @@
 //! |---|---|
 //! | [`config`] | the config: sections, accessors, lock, digest |
 //! | [`pending`] | pending changes and deletions |
+//! | [`store`] | where configs lie, how they are locked, read and written |
 //! | [`tags`] | tags: normal form and who may change one |
 //! | [`startup`] | the order in which guests start |
 
 pub mod config;
 mod description;
 pub mod error;
-pub mod kind;
 mod parse;
 pub mod pending;
 mod print;
 pub mod rules;
 pub mod section;
 pub mod startup;
+pub mod store;
 pub mod tags;
 
 pub use config::GuestConfig;
 pub use description::{decode as decode_description, encode as encode_text};
 pub use error::GuestError;
-pub use kind::GuestKind;
 pub use parse::{ParseWarning, Parsed};
 pub use pending::{PendingDeletes, PendingItem};
+pub use pve_cfs::GuestKind;
 pub use rules::KeyRules;
 pub use section::Section;
 pub use startup::Startup;
+pub use store::GuestStore;

@@ -1,6 +1,8 @@
 //! What the parser must know of a guest type's keys.
 
-use crate::kind::GuestKind;
+use pve_cfs::GuestKind;
+
+use crate::config::GuestConfig;
 
 /// A key and its value as they are to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,14 @@ pub trait KeyRules {
     /// # Errors
     /// The text that upstream's warning ends in, `unknown setting 'x'` or `type check ('integer') failed - got 'x'`.
     fn check(&self, key: &str, value: &str) -> Result<Checked, String>;
+
+    /// Puts a config into the shape that is written.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    fn before_write(&self, _config: &mut GuestConfig) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The boolean spellings of config files and property strings (reference 03 §2.5).

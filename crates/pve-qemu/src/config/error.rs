@@ -21,9 +21,6 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// Both names of one drive are in use.
-    #[error("option ide2 conflicts with cdrom")]
-    CdromConflict,
     /// A feature that is none.
     #[error("invalid hotplug feature '{0}'")]
     Hotplug(String),

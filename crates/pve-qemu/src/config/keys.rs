@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pve_guest::rules::{Checked, boolean_word};
-use pve_guest::{GuestKind, KeyRules};
-
-use super::drive_key::DriveKey;
+use pve_guest::rules::boolean_word;
+use pve_schema::schema::{Kind, Schema};
 
 /// How a change of a key reaches a running guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,69 +210,29 @@ pub fn is_known(key: &str) -> bool {
     info(key).is_some() || key == "cdrom"
 }
 
-/// The types of keys that are not plain text.
-const BOOLEANS: [&str; 15] = [
-    "acpi",
-    "allow-ksm",
-    "autostart",
-    "ciupgrade",
-    "freeze",
-    "keephugepages",
-    "kvm",
-    "localtime",
-    "numa",
-    "onboot",
-    "protection",
-    "reboot",
-    "tablet",
-    "tdf",
-    "template",
-];
-const INTEGERS: [&str; 8] = [
-    "balloon",
-    "cores",
-    "cpuunits",
-    "migrate_speed",
-    "shares",
-    "smp",
-    "sockets",
-    "vcpus",
-];
-
-/// The rules of VM configs for the parser of config files.
-#[derive(Debug, Clone, Copy)]
-pub struct VmRules;
-
-impl KeyRules for VmRules {
-    fn kind(&self) -> GuestKind {
-        GuestKind::Qemu
-    }
-
-    fn check(&self, key: &str, value: &str) -> Result<Checked, String> {
-        let key = if key == "cdrom" { "ide2" } else { key };
-        let info = info(key).ok_or_else(|| format!("unknown setting '{key}'"))?;
-        let value = check_value(info.name, key, value)?;
-        Ok(Checked {
-            key: key.to_owned(),
-            value,
-        })
-    }
+/// What the contract says about a key's value: as a parameter, or, for a key that no user sets, as an answer.
+fn schema(key: &str) -> Option<&'static Schema> {
+    let update = pve_contract::method(pve_contract::id::PUT_NODES_NODE_QEMU_VMID_CONFIG);
+    let read = pve_contract::method(pve_contract::id::GET_NODES_NODE_QEMU_VMID_CONFIG);
+    update
+        .parameter(key)
+        .map(|parameter| parameter.schema)
+        .or_else(|| read.returns.property(key))
 }
 
-fn check_value(_name: &str, key: &str, value: &str) -> Result<String, String> {
-    let wrong = |kind: &str| format!("type check ('{kind}') failed - got '{value}'");
-    if BOOLEANS.contains(&key) {
-        let word = boolean_word(value).ok_or_else(|| wrong("boolean"))?;
-        return Ok(if word { "1" } else { "0" }.to_owned());
-    }
-    if INTEGERS.contains(&key) || key == "snaptime" {
-        let digits = value.bytes().all(|b| b.is_ascii_digit());
-        return digits.then(|| value.to_owned()).ok_or_else(|| wrong("integer"));
-    }
-    if let Ok(key) = key.parse::<DriveKey>() {
-        parse_properties(&key.to_string(), value)?;
-    }
-    Ok(value.to_owned())
+/// The type of a key's value.
+pub(crate) fn kind(key: &str) -> Kind {
+    schema(key).map_or(Kind::String, |schema| schema.kind)
+}
+
+/// Whether a key's value follows a format.
+pub(crate) fn has_format(key: &str) -> bool {
+    schema(key).is_some_and(|schema| schema.format.is_some())
+}
+
+/// Checks a value by its key's format.
+pub(crate) fn check_format(key: &str, value: &str) -> Result<(), String> {
+    parse_properties(key, value).map(drop)
 }
 
 /// Splits a property string by its key's format.
