@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pve_cfs::{Cfs, FileLock, GuestKind};
+use pve_cfs::{Cfs, CfsError, FileLock, GuestKind};
 use pve_schema::Context;
 use pve_schema::ids::{NodeName, VmId};
 
@@ -89,7 +89,12 @@ impl<'a> GuestStore<'a> {
         let cfs = self.cfs();
         cfs.check_vmid_free(vmid)?;
         cfs.make_dir(&format!("nodes/{}/{}", self.context.site.node, self.kind().folder()))?;
-        cfs.create(&self.path(vmid), raw.as_bytes())?;
+        match cfs.create(&self.path(vmid), raw.as_bytes()) {
+            Ok(()) => {}
+            // Somebody was faster: say it in the words for that.
+            Err(CfsError::Exists { .. }) => cfs.check_vmid_free(vmid)?,
+            Err(error) => return Err(error.into()),
+        }
         config.set_digest_of(raw.as_bytes());
         Ok(())
     }

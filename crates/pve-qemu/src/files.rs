@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pve_cfs::{Cfs, CfsError, FileLock};
-use pve_guest::{GuestConfig, GuestError, GuestKind};
+use pve_guest::{GuestConfig, GuestError, GuestKind, GuestStore};
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Failure};
 
@@ -55,13 +55,16 @@ pub fn lock(context: &Context, vmid: VmId) -> Result<FileLock, FileError> {
 /// # Errors
 /// As [`lock`].
 pub fn lock_within(context: &Context, vmid: VmId, limit: Duration) -> Result<FileLock, FileError> {
-    let path = context.site.path(GuestKind::Qemu.lock_path(vmid));
-    Ok(FileLock::exclusive(&path, limit)?)
+    Ok(store(context).lock(vmid, limit)?)
+}
+
+fn store(context: &Context) -> GuestStore<'_> {
+    GuestStore::new(context, &VmRules)
 }
 
 /// A config's path below `/etc/pve`.
 fn path(context: &Context, vmid: VmId) -> String {
-    GuestKind::Qemu.config_path(&context.site.node, vmid)
+    Cfs::guest_config_path(GuestKind::Qemu, &context.site.node, vmid)
 }
 
 /// Whether this node has the VM.
@@ -77,14 +80,7 @@ pub fn exists(context: &Context, vmid: VmId) -> Result<bool, FileError> {
 /// # Errors
 /// [`GuestError::NotFound`].
 pub fn load(context: &Context, vmid: VmId) -> Result<GuestConfig, FileError> {
-    let path = path(context, vmid);
-    let raw = Cfs::new(context).read(&path)?;
-    let raw = raw.ok_or(GuestError::NotFound(path))?;
-    let parsed = GuestConfig::parse(&VmRules, vmid, &raw);
-    for warning in &parsed.warnings {
-        log::warn!("{warning}");
-    }
-    Ok(parsed.config)
+    Ok(store(context).load(vmid)?)
 }
 
 /// Replaces a config's file.
@@ -92,10 +88,7 @@ pub fn load(context: &Context, vmid: VmId) -> Result<GuestConfig, FileError> {
 /// # Errors
 /// What the file system says.
 pub fn save(context: &Context, vmid: VmId, config: &mut GuestConfig) -> Result<(), FileError> {
-    let text = config.print();
-    Cfs::new(context).write(&path(context, vmid), text.as_bytes())?;
-    config.set_digest_of(text.as_bytes());
-    Ok(())
+    Ok(store(context).save(vmid, config)?)
 }
 
 /// Makes the file of a new VM; the number must be free in the whole cluster.
@@ -103,17 +96,7 @@ pub fn save(context: &Context, vmid: VmId, config: &mut GuestConfig) -> Result<(
 /// # Errors
 /// [`CfsError::GuestExists`].
 pub fn create(context: &Context, vmid: VmId, config: &mut GuestConfig) -> Result<(), FileError> {
-    let cfs = Cfs::new(context);
-    cfs.check_vmid_free(vmid)?;
-    let text = config.print();
-    match cfs.create(&path(context, vmid), text.as_bytes()) {
-        Ok(()) => {}
-        // Somebody was faster: say it in the words for that.
-        Err(CfsError::Exists { .. }) => cfs.check_vmid_free(vmid)?,
-        Err(error) => return Err(error.into()),
-    }
-    config.set_digest_of(text.as_bytes());
-    Ok(())
+    Ok(store(context).create(vmid, config)?)
 }
 
 /// Removes a config's file.
@@ -121,7 +104,7 @@ pub fn create(context: &Context, vmid: VmId, config: &mut GuestConfig) -> Result
 /// # Errors
 /// What the file system says.
 pub fn remove(context: &Context, vmid: VmId) -> Result<(), FileError> {
-    Cfs::new(context).remove(&path(context, vmid))?;
+    store(context).remove(vmid)?;
     Ok(())
 }
 
