@@ -1,0 +1,408 @@
+//! The master of a daemon: one small thread that owns the sockets, forks workers and never serves.
+//!
+//! ```text
+//!            start                      worker dies
+//!  (lock, init, pid file) ──▶ SERVING ──────────────▶ fork another ──┐
+//!                               ▲  │ ▲                               │
+//!                      init of  │  │ └───────────────────────────────┘
+//!                  the new image│  │ HUP: execute own image again (same pid, lock, sockets, children)
+//!                               └──┤
+//!                                  │ TERM, QUIT, INT: TERM to all workers
+//!                                  ▼
+//!                               CLOSING ── all gone, or 10 s passed: KILL ──▶ pid file removed, exit 0
+//! ```
+//!
+//! After a reload the workers of the old image go on until the new ones are ready, then get TERM and finish what they
+//! serve, however long that takes; they stay children of this process. A worker dies with its master (PDEATHSIG).
+
+mod handover;
+mod pidfile;
+mod respawn;
+mod signals;
+mod worker;
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+use pve_schema::{Context, Site};
+
+pub use handover::HandoverError;
+pub use pidfile::PidFileError;
+
+pub(crate) use pidfile::PidFile;
+
+use crate::notify::Notifier;
+use crate::privileges;
+use crate::process;
+use crate::service::{BoxError, Program, RunAs, Service, Start};
+use pidfile::PidLock;
+use respawn::Respawn;
+use signals::Signals;
+use worker::Worker;
+
+/// How long workers may take to finish at a stop (reference 01 §1.4).
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// How long new workers may take to become ready before the old ones are sent away regardless.
+const READY_LIMIT: Duration = Duration::from_secs(5);
+/// The longest the loop sleeps: nothing depends on it, it bounds the harm of a lost wake-up.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How a start is to be done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mode {
+    /// Stay where we were started, with the terminal's signals.
+    pub(crate) foreground: bool,
+    /// Become a background process whose parent goes.
+    pub(crate) daemonise: bool,
+    /// `--debug`.
+    pub(crate) debug: bool,
+}
+
+/// Starts the daemon, or goes on after a reload, and returns when it has ended.
+///
+/// # Errors
+/// Whatever keeps it from starting; `start failed - ` is still to be put before it.
+pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<ExitCode, BoxError> {
+    // Who starts a daemon by hand must not decide which modes its files get.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let handover = handover::take()?;
+    let fresh = handover.is_none();
+    if fresh {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("please run as root".into());
+        }
+        std::fs::create_dir_all(site.path("/run")).map_err(|error| process::error_text(&error))?;
+        (program.prepare)(&site)?;
+    }
+    if program.run_as == RunAs::WebUser {
+        privileges::drop_to(site.web_user)?;
+    }
+    let pid_file = PidFile::new(&site, program.pid_file);
+    let (lock, inherited, old) = match handover {
+        Some(left) => (left.lock, left.sockets, left.workers),
+        None => (pid_file.acquire()?, Default::default(), Vec::new()),
+    };
+    let start = Start {
+        context: Context::new(site),
+        debug: mode.debug,
+        inherited: inherited.into(),
+    };
+    let service = match (program.init)(&start) {
+        Ok(service) => service,
+        Err(error) => {
+            pid_file.remove(&lock);
+            return Err(error);
+        }
+    };
+    // What the new settings have no use for.
+    start.inherited.borrow_mut().clear();
+    if fresh {
+        if mode.daemonise && !go_to_background()? {
+            return Ok(ExitCode::SUCCESS);
+        }
+        pid_file.write()?;
+    }
+    log::info!("{}", if fresh { "starting server" } else { "restarting server" });
+    if !mode.foreground {
+        process::become_session_leader().map_err(|error| process::error_text(&error))?;
+    }
+    Master::new(program, start, service, pid_file, lock, old)?.serve()
+}
+
+/// Forks; `true` in the child, which goes on without the terminal.
+fn go_to_background() -> Result<bool, BoxError> {
+    if !process::is_single_threaded() {
+        return Err("the master has more than one thread".into());
+    }
+    // SAFETY: the process has one thread (checked above).
+    #[allow(unsafe_code)]
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(false),
+        ForkResult::Child => {
+            let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+            nix::unistd::dup2_stdin(&null)?;
+            nix::unistd::dup2_stdout(&null)?;
+            nix::unistd::dup2_stderr(&null)?;
+            nix::unistd::chdir("/")?;
+            Ok(true)
+        }
+    }
+}
+
+/// The running master.
+struct Master {
+    program: &'static Program,
+    start: Start,
+    service: Service,
+    pid_file: PidFile,
+    lock: PidLock,
+    signals: Signals,
+    notifier: Notifier,
+    workers: Vec<Worker>,
+    /// Workers of the image before, which are to finish.
+    old: Vec<Pid>,
+    /// When the old workers are told so at the latest; `None` once they were.
+    retire_old: Option<Instant>,
+    /// systemd was told that the daemon serves.
+    announced: bool,
+    respawn: Respawn,
+    next_watchdog: Instant,
+}
+
+impl Master {
+    fn new(
+        program: &'static Program,
+        start: Start,
+        service: Service,
+        pid_file: PidFile,
+        lock: PidLock,
+        old: Vec<Pid>,
+    ) -> Result<Self, BoxError> {
+        let now = Instant::now();
+        Ok(Self {
+            program,
+            start,
+            service,
+            pid_file,
+            lock,
+            signals: Signals::new()?,
+            notifier: Notifier::from_environment(),
+            workers: Vec::new(),
+            retire_old: (!old.is_empty()).then(|| now + READY_LIMIT),
+            old,
+            announced: false,
+            respawn: Respawn::new(),
+            next_watchdog: now,
+        })
+    }
+
+    /// The loop.
+    fn serve(mut self) -> Result<ExitCode, BoxError> {
+        process::set_title(self.program.name);
+        log::info!("starting {} worker(s)", self.service.workers);
+        loop {
+            self.spawn_missing();
+            self.announce();
+            self.feed_watchdog();
+            self.wait(self.next_deadline());
+            while let Some(signal) = self.signals.next() {
+                match signal {
+                    Signal::SIGTERM | Signal::SIGQUIT | Signal::SIGINT => return Ok(self.close(signal)),
+                    Signal::SIGHUP => self.reload(),
+                    // SIGCHLD only wakes the loop.
+                    _ => {}
+                }
+            }
+            self.read_status();
+            self.reap();
+            self.retire_old_workers();
+        }
+    }
+
+    /// Forks workers until there are as many as there are to be, unless they keep dying.
+    fn spawn_missing(&mut self) {
+        while self.workers.len() < self.service.workers.max(1) && self.respawn.may_spawn(Instant::now()) {
+            match worker::spawn(self.program, &self.start, &self.service, &self.own_descriptors()) {
+                Ok(worker) => {
+                    log::info!("worker {} started", worker.pid);
+                    self.workers.push(worker);
+                }
+                Err(error) => {
+                    log::error!("can't fork worker");
+                    log::error!("{error}");
+                    self.respawn.fork_failed(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Descriptors that no worker may keep: the lock, the signals, the pipes of other workers, and the sockets, of which
+    /// each worker has copies.
+    fn own_descriptors(&self) -> Vec<RawFd> {
+        let sockets = self.service.listeners.iter().map(|listener| listener.socket.as_fd());
+        let statuses = self
+            .workers
+            .iter()
+            .filter_map(|worker| worker.status.as_ref().map(OwnedFd::as_fd));
+        let own = [self.signals.as_fd(), self.lock.0.as_fd()];
+        own.into_iter()
+            .chain(sockets)
+            .chain(statuses)
+            .map(|fd| fd.as_raw_fd())
+            .collect()
+    }
+
+    /// Tells systemd once that all workers accept.
+    fn announce(&mut self) {
+        if !self.announced && self.all_ready() {
+            self.announced = true;
+            self.notifier.ready(&format!("{} worker(s)", self.workers.len()));
+        }
+    }
+
+    fn all_ready(&self) -> bool {
+        self.workers.len() >= self.service.workers && self.workers.iter().all(|worker| worker.status.is_none())
+    }
+
+    fn feed_watchdog(&mut self) {
+        if let Some(interval) = self.notifier.watchdog_interval() {
+            let now = Instant::now();
+            if now >= self.next_watchdog {
+                self.notifier.watchdog();
+                self.next_watchdog = now + interval;
+            }
+        }
+    }
+
+    /// When there is something to do although nothing happened.
+    fn next_deadline(&self) -> Instant {
+        let watchdog = self.notifier.watchdog_interval().map(|_| self.next_watchdog);
+        let missing = self.workers.len() < self.service.workers.max(1);
+        let respawn = missing.then(|| self.respawn.not_before());
+        [watchdog, respawn, self.retire_old]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or_else(|| Instant::now() + IDLE)
+    }
+
+    /// Sleeps until a signal, a word from a worker, or the deadline.
+    fn wait(&self, deadline: Instant) {
+        let left = deadline.saturating_duration_since(Instant::now()).min(IDLE);
+        // Rounded up, so that the deadline has passed afterwards.
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let statuses = self.workers.iter().filter_map(|worker| worker.status.as_ref());
+        fds.extend(statuses.map(|status| PollFd::new(status.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => {
+                log::error!("poll failed - {}", process::errno_text(errno));
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+    }
+
+    /// Takes note of workers that say they are ready, or whose end of the pipe is closed.
+    fn read_status(&mut self) {
+        for worker in &mut self.workers {
+            let Some(status) = &worker.status else { continue };
+            let mut byte = [0];
+            match nix::unistd::read(status, &mut byte) {
+                Ok(1) => worker.status = None,
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // Gone without a word; SIGCHLD follows. Keeping the pipe would make the loop turn.
+                _ => worker.status = None,
+            }
+        }
+    }
+
+    /// Collects children that ended.
+    fn reap(&mut self) {
+        loop {
+            let (pid, violent) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, (code != 0).then(|| format!("exit code {code}"))),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Some(format!("signal {signal}"))),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(errno) => return log::error!("waitpid failed - {}", process::errno_text(errno)),
+            };
+            self.note_end(pid, violent);
+        }
+    }
+
+    fn note_end(&mut self, pid: Pid, violent: Option<String>) {
+        if let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) {
+            let worker = self.workers.swap_remove(index);
+            let now = Instant::now();
+            self.respawn
+                .worker_ended(now, now.saturating_duration_since(worker.started));
+        } else if let Some(index) = self.old.iter().position(|old| *old == pid) {
+            self.old.swap_remove(index);
+        } else {
+            return;
+        }
+        if let Some(how) = violent {
+            log::warn!("worker {pid} died: {how}");
+        }
+        log::info!("worker {pid} finished");
+    }
+
+    /// Tells the workers of the image before to finish, once the new ones are ready.
+    fn retire_old_workers(&mut self) {
+        if let Some(deadline) = self.retire_old
+            && (self.all_ready() || Instant::now() >= deadline)
+        {
+            self.retire_old = None;
+            signal_all(&self.old, Signal::SIGTERM);
+        }
+    }
+
+    /// Executes the daemon's image again. Comes back only when that is impossible; then everything stays as it was.
+    fn reload(&mut self) {
+        log::info!("received signal HUP");
+        log::info!("server closing");
+        self.notifier.reloading();
+        log::info!("server shutdown (restart)");
+        let error = handover::execute(process::image(), &self.lock, &self.service.listeners, &self.all_pids());
+        log::error!("unable to reload, going on unchanged - {}", process::error_text(&error));
+        self.notifier.ready("reload failed");
+    }
+
+    fn all_pids(&self) -> Vec<Pid> {
+        self.workers
+            .iter()
+            .map(|worker| worker.pid)
+            .chain(self.old.iter().copied())
+            .collect()
+    }
+
+    /// Ends the workers, then the daemon.
+    fn close(mut self, signal: Signal) -> ExitCode {
+        log::info!("received signal {}", signal.as_str().trim_start_matches("SIG"));
+        if signal == Signal::SIGINT {
+            self.signals.default_interrupt();
+        }
+        log::info!("server closing");
+        self.notifier.stopping();
+        signal_all(&self.all_pids(), Signal::SIGTERM);
+        self.await_end(CLOSE_LIMIT);
+        if !self.all_pids().is_empty() {
+            log::error!("error stopping workers (will kill them now) - timeout");
+            for pid in self.all_pids() {
+                log::error!("kill worker {pid}");
+            }
+            signal_all(&self.all_pids(), Signal::SIGKILL);
+            // A process in an uninterruptible wait may outlive even this; the daemon does not wait for it.
+            self.await_end(Duration::from_secs(2));
+        }
+        self.pid_file.remove(&self.lock);
+        log::info!("server stopped");
+        ExitCode::SUCCESS
+    }
+
+    /// Collects workers until none is left or the time is over.
+    fn await_end(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        self.reap();
+        while !self.all_pids().is_empty() && Instant::now() < deadline {
+            self.read_status();
+            self.wait(deadline);
+            while self.signals.next().is_some() {}
+            self.reap();
+        }
+    }
+}
+
+/// Sends a signal to processes; those that are gone already are none of its business.
+fn signal_all(pids: &[Pid], signal: Signal) {
+    for pid in pids {
+        let _ = kill(*pid, signal);
+    }
+}

@@ -1,0 +1,252 @@
+//! The pid file, and the lock that says there is one daemon (reference 01 §1.2 step 4).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pve_schema::Site;
+
+use crate::process;
+
+/// How long a fresh start waits for the daemon before it to let go.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How often it looks.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+/// Where the pid of a daemon is written.
+#[derive(Debug, Clone)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+    lock_path: PathBuf,
+    /// The lock file as messages name it: upstream says `/var/run`.
+    lock_name: String,
+}
+
+/// The lock, held as long as the value or a copy of its descriptor in another process exists.
+#[derive(Debug)]
+pub(crate) struct PidLock(pub(crate) OwnedFd);
+
+/// The daemon cannot be the only one.
+#[derive(Debug, thiserror::Error)]
+pub enum PidFileError {
+    /// Another one runs.
+    #[error("can't acquire lock '{lock}' - daemon already started (pid = {pid})")]
+    AlreadyStarted {
+        /// The lock file.
+        lock: String,
+        /// The other one.
+        pid: u32,
+    },
+    /// Somebody holds the lock, or it cannot be opened.
+    #[error("can't acquire lock '{lock}' - {}", process::error_text(.error))]
+    Lock {
+        /// The lock file.
+        lock: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The pid file cannot be written.
+    #[error("can't write '{}' - {}", .path.display(), process::error_text(.error))]
+    Write {
+        /// The pid file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Files of a daemon that is gone could not be removed.
+    #[error("cleanup failed - {}", process::error_text(.0))]
+    Cleanup(io::Error),
+}
+
+impl PidFile {
+    pub(crate) fn new(site: &Site, file: &str) -> Self {
+        let path = site.path(file);
+        let mut lock_path = path.clone().into_os_string();
+        lock_path.push(".lock");
+        let lock_path = PathBuf::from(lock_path);
+        let lock_name = match site.is_system() {
+            true => format!("/var{}", lock_path.display()),
+            false => lock_path.display().to_string(),
+        };
+        Self {
+            path,
+            lock_path,
+            lock_name,
+        }
+    }
+
+    /// The pid in the file: its first line, if that is all digits.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        let content = std::fs::read_to_string(&self.path).ok()?;
+        let line = content.lines().next()?;
+        if line.bytes().all(|byte| byte.is_ascii_digit()) {
+            line.parse().ok()
+        } else {
+            None
+        }
+    }
+
+    /// The pid in the file, if that process lives.
+    pub(crate) fn running(&self) -> Option<u32> {
+        self.pid().filter(|&pid| process::is_alive(pid))
+    }
+
+    /// Whether there is a pid file.
+    pub(crate) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Takes the lock, waiting up to five seconds for it.
+    pub(crate) fn acquire(&self) -> Result<PidLock, PidFileError> {
+        self.acquire_within(LOCK_WAIT)
+    }
+
+    fn acquire_within(&self, wait: Duration) -> Result<PidLock, PidFileError> {
+        let failed = |error| PidFileError::Lock {
+            lock: self.lock_name.clone(),
+            error,
+        };
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.lock_path)
+            .map_err(failed)?;
+        let deadline = Instant::now() + wait;
+        loop {
+            match try_lock(&file) {
+                Ok(()) => return Ok(PidLock(file.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(failed(error)),
+            }
+            if Instant::now() >= deadline {
+                return Err(match self.running() {
+                    Some(pid) => PidFileError::AlreadyStarted {
+                        lock: self.lock_name.clone(),
+                        pid,
+                    },
+                    None => failed(io::Error::from_raw_os_error(libc::EAGAIN)),
+                });
+            }
+            std::thread::sleep(LOCK_RETRY);
+        }
+    }
+
+    /// Writes this process's pid.
+    pub(crate) fn write(&self) -> Result<(), PidFileError> {
+        std::fs::write(&self.path, format!("{}\n", std::process::id())).map_err(|error| PidFileError::Write {
+            path: self.path.clone(),
+            error,
+        })
+    }
+
+    /// Removes pid file and lock file; the caller holds the lock.
+    pub(crate) fn remove(&self, _lock: &PidLock) {
+        for path in [&self.path, &self.lock_path] {
+            remove_quietly(path);
+        }
+    }
+
+    /// Removes what a daemon that is gone left behind.
+    pub(crate) fn clean_up(&self) -> Result<(), PidFileError> {
+        match self.acquire_within(LOCK_WAIT) {
+            Ok(lock) => {
+                self.remove(&lock);
+                Ok(())
+            }
+            Err(PidFileError::Lock { error, .. }) => Err(PidFileError::Cleanup(error)),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+fn remove_quietly(path: &Path) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!(
+            "unable to remove '{}' - {}",
+            path.display(),
+            process::error_text(&error)
+        );
+    }
+}
+
+/// An exclusive lock that does not wait. The kernel drops it with the last copy of the descriptor, so `kill -9` leaves
+/// none behind; dropping the value in a forked worker must not unlock, which is why no guard type does that here.
+fn try_lock(file: &File) -> io::Result<()> {
+    // SAFETY: flock takes a descriptor, which is open for as long as `file` is borrowed, and no memory.
+    #[allow(unsafe_code)]
+    let result = unsafe { libc::flock(file.as_fd().as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pve_schema::site::Ids;
+
+    use super::*;
+
+    fn site(root: &Path) -> Site {
+        std::fs::create_dir_all(root.join("run")).unwrap();
+        Site {
+            root: root.to_owned(),
+            instance: None,
+            address: std::net::IpAddr::from([127, 0, 0, 1]),
+            node: "node".parse().unwrap(),
+            root_user: Ids { uid: 0, gid: 0 },
+            web_user: Ids { uid: 33, gid: 33 },
+        }
+    }
+
+    #[test]
+    fn the_second_daemon_learns_who_is_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PidFile::new(&site(dir.path()), "/run/test.pid");
+        let lock = file.acquire().unwrap();
+        let error = file.acquire_within(Duration::ZERO).unwrap_err().to_string();
+        assert!(
+            error.ends_with("test.pid.lock' - Resource temporarily unavailable"),
+            "{error}"
+        );
+        file.write().unwrap();
+        let error = file.acquire_within(Duration::ZERO).unwrap_err().to_string();
+        let expected = format!("test.pid.lock' - daemon already started (pid = {})", std::process::id());
+        assert!(error.ends_with(&expected), "{error}");
+        file.remove(&lock);
+        drop(lock);
+        assert!(!file.exists());
+        file.acquire_within(Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn only_digits_are_a_pid() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PidFile::new(&site(dir.path()), "/run/test.pid");
+        for (content, expected) in [
+            ("17\n", Some(17)),
+            ("17", Some(17)),
+            ("17 \n", None),
+            ("", None),
+            ("-1\n", None),
+        ] {
+            std::fs::write(dir.path().join("run/test.pid"), content).unwrap();
+            assert_eq!(file.pid(), expected, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_system_names_its_lock_as_upstream_does() {
+        let mut site = site(tempfile::tempdir().unwrap().path());
+        site.root = "/".into();
+        assert_eq!(
+            PidFile::new(&site, "/run/pvedaemon.pid").lock_name,
+            "/var/run/pvedaemon.pid.lock"
+        );
+    }
+}

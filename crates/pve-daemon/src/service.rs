@@ -1,0 +1,254 @@
+//! What a daemon says about itself ([`Program`], [`Service`]), and what it gets in return ([`Start`],
+//! [`WorkerContext`]).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
+use pve_schema::{Context, Site};
+
+use crate::process;
+
+/// Any error; the master and the command line only show it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A verb that is not in the usage text. It gets what follows it on the command line.
+pub type HiddenVerb = (&'static str, fn(&[OsString]) -> ExitCode);
+
+/// As whom a daemon runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunAs {
+    /// As root.
+    Root,
+    /// As `www-data`, from before it opens anything.
+    WebUser,
+}
+
+/// What a daemon is.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// Its name: in titles, in the log, as unit.
+    pub name: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// What it does, in one line.
+    pub about: &'static str,
+    /// Its pid file: an absolute path below `/run`; the lock file is beside it.
+    pub pid_file: &'static str,
+    /// As whom it runs.
+    pub run_as: RunAs,
+    /// Runs as root before anything else at a fresh start: directories.
+    pub prepare: fn(&Site) -> Result<(), BoxError>,
+    /// Reads settings and opens sockets, already as the daemon's user, at every start and reload.
+    pub init: fn(&Start) -> Result<Service, BoxError>,
+    /// Verbs that are not in the usage text.
+    pub hidden: &'static [HiddenVerb],
+}
+
+/// What a worker runs. An error is logged, and the worker ends five seconds later so that another tries again: a broken
+/// certificate that is repaired must start working without an administrator's hand (reference 01 §1.4).
+pub type WorkerEntry = Box<dyn Fn(WorkerContext) -> Result<(), BoxError>>;
+
+/// What a daemon serves: the outcome of [`Program::init`].
+pub struct Service {
+    /// How many workers, at least one.
+    pub workers: usize,
+    /// The sockets they accept from.
+    pub listeners: Vec<Listener>,
+    /// What each of them runs, in a process of its own.
+    pub worker: WorkerEntry,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = formatter.debug_struct("Service");
+        fields
+            .field("workers", &self.workers)
+            .field("listeners", &self.listeners)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix stream socket.
+    Unix(UnixListener),
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A listening socket and the name under which a reload hands it over: the port, or what [`Start::listen_unix`] was
+/// given. It does not block.
+#[derive(Debug)]
+pub struct Listener {
+    /// The name.
+    pub name: String,
+    /// The socket.
+    pub socket: Socket,
+}
+
+impl Listener {
+    /// A copy for another process or another turn.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let socket = match &self.socket {
+            Socket::Tcp(socket) => Socket::Tcp(socket.try_clone()?),
+            Socket::Unix(socket) => Socket::Unix(socket.try_clone()?),
+        };
+        Ok(Self {
+            name: self.name.clone(),
+            socket,
+        })
+    }
+}
+
+/// A socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to create socket - {}", process::error_text(.0))]
+pub struct ListenError(#[from] io::Error);
+
+/// A start or a reload, as [`Program::init`] sees it.
+#[derive(Debug)]
+pub struct Start {
+    /// Where this instance lives, and the clock.
+    pub context: Context,
+    /// `--debug` was given.
+    pub debug: bool,
+    /// Sockets that the image before a reload left behind, by name.
+    pub(crate) inherited: RefCell<BTreeMap<String, OwnedFd>>,
+}
+
+impl Start {
+    /// A listening TCP socket on a port: the one from before a reload, else a new one. `host` is an address or a name;
+    /// `None` is every address of both families, or of IPv4 where IPv6 is switched off (reference 01 §2.5).
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn listen_tcp(&self, host: Option<&str>, port: u16) -> Result<Listener, ListenError> {
+        let name = port.to_string();
+        let inherited = self.inherited.borrow_mut().remove(&name);
+        let socket = match (inherited, host) {
+            (Some(fd), _) => TcpListener::from(fd),
+            (None, Some(host)) => bind_tcp(host, port)?,
+            (None, None) => bind_tcp("::", port).or_else(|_| bind_tcp("0.0.0.0", port))?,
+        };
+        socket.set_nonblocking(true)?;
+        process::set_close_on_exec(&socket, true)?;
+        Ok(Listener {
+            name,
+            socket: Socket::Tcp(socket),
+        })
+    }
+
+    /// A listening Unix socket: the one from before a reload, else a new one at `path` with this mode. `name` is of
+    /// capital letters, digits and underscores.
+    ///
+    /// # Errors
+    /// When the socket cannot be had.
+    pub fn listen_unix(&self, name: &str, path: &Path, mode: u32) -> Result<Listener, ListenError> {
+        let inherited = self.inherited.borrow_mut().remove(name);
+        let socket = match inherited {
+            Some(fd) => UnixListener::from(fd),
+            None => {
+                if let Err(error) = std::fs::remove_file(path)
+                    && error.kind() != io::ErrorKind::NotFound
+                {
+                    return Err(error.into());
+                }
+                let socket = UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                socket
+            }
+        };
+        socket.set_nonblocking(true)?;
+        process::set_close_on_exec(&socket, true)?;
+        Ok(Listener {
+            name: name.to_owned(),
+            socket: Socket::Unix(socket),
+        })
+    }
+}
+
+/// Binds the first address that a host name resolves to and that can be bound.
+fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+    for address in (host, port).to_socket_addrs()? {
+        match bind_address(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// SO_REUSEADDR so that a restart need not wait for old connections; TCP_NODELAY is inherited by what is accepted.
+fn bind_address(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    socket::setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    socket::setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
+    socket::bind(
+        std::os::fd::AsRawFd::as_raw_fd(&socket),
+        &SockaddrStorage::from(address),
+    )?;
+    socket::listen(&socket, socket::Backlog::MAXCONN)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// What a worker gets.
+#[derive(Debug)]
+pub struct WorkerContext {
+    /// The daemon's name.
+    pub name: &'static str,
+    /// Where this instance lives, and the clock.
+    pub context: Context,
+    /// `--debug` was given.
+    pub debug: bool,
+    /// The sockets to accept from.
+    pub listeners: Vec<Listener>,
+    pub(crate) drain: OwnedFd,
+    pub(crate) status: OwnedFd,
+}
+
+impl WorkerContext {
+    /// Tells the master that this worker accepts connections. A reload sends the old workers away once all new ones
+    /// have said so.
+    pub fn ready(&self) {
+        // The master may have been replaced by a reload meanwhile; then nobody waits for it.
+        if let Ok(status) = self.status.try_clone() {
+            let _ = std::fs::File::from(status).write_all(b"R");
+        }
+    }
+
+    /// Becomes readable, and stays so, when the worker is to finish what it serves and end. It does not block.
+    pub fn drain_fd(&self) -> BorrowedFd<'_> {
+        self.drain.as_fd()
+    }
+
+    /// Shows in the process list that this worker takes no more connections.
+    pub fn draining(&self) {
+        process::set_title(&format!("{} worker (shutdown)", self.name));
+    }
+}

@@ -1,0 +1,271 @@
+//! What the values of `/etc/default/pveproxy` and `/etc/default/pvedaemon` mean (reference 01 §2.2).
+//!
+//! Each daemon checks every key of the file it reads, so a bad `POLICY` stops pvedaemon too, although only
+//! `MAX_WORKERS` and `ACCEL` have an effect there.
+
+use std::path::{Path, PathBuf};
+
+use pve_schema::Site;
+
+use crate::acl::{AddressSet, HostAcl, Policy, RangeError, RealIp};
+use crate::defaults::{self, DefaultsError, Variables};
+
+/// Workers when nothing else is said (reference 01 §1.3).
+const DEFAULT_WORKERS: usize = 3;
+
+/// Every key that has a meaning. `ACCEL` is this project's own (reference 06a §7.12).
+const KEYS: [&str; 16] = [
+    "MAX_WORKERS",
+    "ALLOW_FROM",
+    "DENY_FROM",
+    "POLICY",
+    "LISTEN_IP",
+    "CIPHERS",
+    "CIPHERSUITES",
+    "HONOR_CIPHER_ORDER",
+    "DISABLE_TLS_1_2",
+    "DISABLE_TLS_1_3",
+    "DHPARAMS",
+    "TLS_KEY_FILE",
+    "COMPRESSION",
+    "PROXY_REAL_IP_HEADER",
+    "PROXY_REAL_IP_ALLOW_FROM",
+    "ACCEL",
+];
+
+/// A value that stops the daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file could not be read.
+    #[error(transparent)]
+    File(#[from] DefaultsError),
+    /// A list of addresses is none.
+    #[error(transparent)]
+    Addresses(#[from] RangeError),
+    /// `POLICY` is neither.
+    #[error("unknown policy '{0}'")]
+    Policy(String),
+    /// A switch is neither 0 nor 1.
+    #[error("unknown value '{0}' - use 0 or 1")]
+    Switch(String),
+    /// `ACCEL` is none of the three.
+    #[error("unknown accelerator '{0}' - use auto, kvm or tcg")]
+    Accel(String),
+}
+
+/// How virtual CPUs run (reference 06a §7.12).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Accel {
+    /// KVM where it works, emulation elsewhere.
+    #[default]
+    Auto,
+    /// KVM, or the guest does not start.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// What TLS is to be like; the web side interprets the lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `CIPHERS`: OpenSSL cipher list for TLS 1.2; `None` is the built-in list.
+    pub ciphers: Option<String>,
+    /// `CIPHERSUITES`: OpenSSL list for TLS 1.3; `None` is the library's.
+    pub cipher_suites: Option<String>,
+    /// `HONOR_CIPHER_ORDER`: the server's preference counts.
+    pub honor_cipher_order: bool,
+    /// `DISABLE_TLS_1_2`.
+    pub disable_tls_1_2: bool,
+    /// `DISABLE_TLS_1_3`.
+    pub disable_tls_1_3: bool,
+    /// `DHPARAMS`: PEM file with Diffie-Hellman parameters.
+    pub dh_params: Option<PathBuf>,
+    /// `TLS_KEY_FILE`: the key that goes with `pveproxy-ssl.pem`.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The settings of one daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `MAX_WORKERS`: 1 to 127.
+    pub max_workers: usize,
+    /// `ALLOW_FROM`, `DENY_FROM`, `POLICY`.
+    pub hosts: HostAcl,
+    /// `LISTEN_IP`: an address or host name.
+    pub listen_ip: Option<String>,
+    /// What TLS is to be like.
+    pub tls: Tls,
+    /// `COMPRESSION`: answers may be compressed.
+    pub compression: bool,
+    /// `PROXY_REAL_IP_HEADER`, `PROXY_REAL_IP_ALLOW_FROM`.
+    pub real_ip: RealIp,
+    /// `ACCEL`.
+    pub accel: Accel,
+}
+
+impl Settings {
+    /// Reads the file of a daemon: `pvedaemon`, or `pveproxy` for both proxies. Values that are wrong but not fatal are
+    /// logged as warnings.
+    ///
+    /// # Errors
+    /// A value that stops the daemon.
+    pub fn read(site: &Site, daemon: &str) -> Result<Self, SettingsError> {
+        let path = site.path(format!("/etc/default/{daemon}"));
+        let (settings, warnings) = Self::interpret(&defaults::read(&path, &KEYS)?, &path)?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        Ok(settings)
+    }
+
+    /// What the variables of a file mean, and warnings about those that are wrong but not fatal.
+    ///
+    /// # Errors
+    /// A value that stops the daemon.
+    pub fn interpret(variables: &Variables, path: &Path) -> Result<(Self, Vec<String>), SettingsError> {
+        let get = |name: &str| {
+            variables
+                .get(name)
+                .map(String::as_str)
+                .filter(|value| !value.is_empty())
+        };
+        let text = |name: &str| get(name).map(str::to_owned);
+        let switch = |name: &str, default| get(name).map_or(Ok(default), parse_switch);
+        let addresses = |name: &str| get(name).map(str::parse::<AddressSet>).transpose();
+        let mut warnings = Vec::new();
+        let max_workers = match get("MAX_WORKERS").map(|value| parse_workers(value).ok_or(value)) {
+            None => DEFAULT_WORKERS,
+            Some(Ok(workers)) => workers,
+            Some(Err(value)) => {
+                warnings.push(format!(
+                    "MAX_WORKERS specified in {} is not an integer between 0 and 128: {value}",
+                    path.display()
+                ));
+                DEFAULT_WORKERS
+            }
+        };
+        let settings = Self {
+            max_workers,
+            hosts: HostAcl {
+                allow: addresses("ALLOW_FROM")?.unwrap_or_default(),
+                deny: addresses("DENY_FROM")?.unwrap_or_default(),
+                policy: get("POLICY").map_or(Ok(Policy::Allow), parse_policy)?,
+            },
+            listen_ip: text("LISTEN_IP"),
+            tls: Tls {
+                ciphers: text("CIPHERS"),
+                cipher_suites: text("CIPHERSUITES"),
+                honor_cipher_order: switch("HONOR_CIPHER_ORDER", true)?,
+                disable_tls_1_2: switch("DISABLE_TLS_1_2", false)?,
+                disable_tls_1_3: switch("DISABLE_TLS_1_3", false)?,
+                dh_params: get("DHPARAMS").map(PathBuf::from),
+                key_file: get("TLS_KEY_FILE").map(PathBuf::from),
+            },
+            compression: switch("COMPRESSION", true)?,
+            real_ip: RealIp {
+                header: get("PROXY_REAL_IP_HEADER").map(str::to_ascii_lowercase),
+                trusted: addresses("PROXY_REAL_IP_ALLOW_FROM")?,
+            },
+            accel: get("ACCEL").map_or(Ok(Accel::Auto), parse_accel)?,
+        };
+        Ok((settings, warnings))
+    }
+}
+
+fn parse_workers(value: &str) -> Option<usize> {
+    if !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    value.parse().ok().filter(|workers| (1..128).contains(workers))
+}
+
+fn parse_switch(value: &str) -> Result<bool, SettingsError> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        other => Err(SettingsError::Switch(other.to_owned())),
+    }
+}
+
+fn parse_policy(value: &str) -> Result<Policy, SettingsError> {
+    match value {
+        "allow" => Ok(Policy::Allow),
+        "deny" => Ok(Policy::Deny),
+        other => Err(SettingsError::Policy(other.to_owned())),
+    }
+}
+
+fn parse_accel(value: &str) -> Result<Accel, SettingsError> {
+    match value {
+        "auto" => Ok(Accel::Auto),
+        "kvm" => Ok(Accel::Kvm),
+        "tcg" => Ok(Accel::Tcg),
+        other => Err(SettingsError::Accel(other.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interpret(pairs: &[(&str, &str)]) -> Result<(Settings, Vec<String>), String> {
+        let variables = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        Settings::interpret(&variables, Path::new("/etc/default/pveproxy")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn vector_54_worker_counts() {
+        for (value, expected) in [("5", 5), ("127", 127), ("007", 7)] {
+            let (settings, warnings) = interpret(&[("MAX_WORKERS", value)]).unwrap();
+            assert_eq!((settings.max_workers, warnings.len()), (expected, 0), "{value}");
+        }
+        for value in ["0", "128", "-1", "5x", " 5", "4\r", "99999999999999999999999"] {
+            let (settings, warnings) = interpret(&[("MAX_WORKERS", value)]).unwrap();
+            assert_eq!(settings.max_workers, 3, "{value}");
+            let text = "MAX_WORKERS specified in /etc/default/pveproxy is not an integer between 0 and 128: ";
+            assert_eq!(warnings, [format!("{text}{value}")]);
+        }
+    }
+
+    #[test]
+    fn vector_55_fatal_values() {
+        for (name, value, expected) in [
+            ("POLICY", "Deny", "unknown policy 'Deny'"),
+            ("COMPRESSION", "no", "unknown value 'no' - use 0 or 1"),
+            ("HONOR_CIPHER_ORDER", "2", "unknown value '2' - use 0 or 1"),
+            ("DISABLE_TLS_1_2", "true", "unknown value 'true' - use 0 or 1"),
+            ("ALLOW_FROM", "10.0.0.1, 10.0.0.2", "Invalid chars in IP  10.0.0.2"),
+            ("PROXY_REAL_IP_ALLOW_FROM", "10.0.0.5/8", "Invalid prefix 10.0.0.5/8"),
+            ("ACCEL", "xen", "unknown accelerator 'xen' - use auto, kvm or tcg"),
+        ] {
+            assert_eq!(interpret(&[(name, value)]).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn vector_56_lists_and_policy_together() {
+        let file = [
+            ("ALLOW_FROM", "10.0.0.1-10.0.0.5,192.168.0.0/22"),
+            ("DENY_FROM", "all"),
+            ("POLICY", "allow"),
+        ];
+        let (settings, _) = interpret(&file).unwrap();
+        assert!(settings.hosts.permits("10.0.0.3".parse().unwrap()));
+        assert!(!settings.hosts.permits("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let (settings, warnings) = interpret(&[("POLICY", "")]).unwrap();
+        assert!(warnings.is_empty());
+        assert_eq!(settings.max_workers, 3);
+        assert!(settings.compression && settings.tls.honor_cipher_order);
+        assert!(!settings.tls.disable_tls_1_2 && !settings.tls.disable_tls_1_3);
+        assert_eq!(settings.hosts, HostAcl::default());
+        assert_eq!(settings.accel, Accel::Auto);
+        assert_eq!(settings.real_ip, RealIp::default());
+    }
+}
