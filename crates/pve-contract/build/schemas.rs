@@ -24,7 +24,7 @@ impl Formats {
         out.push_str("/// The named text formats.\npub mod named {\n    use super::*;\n");
         for (name, format) in members(&formats["named"]) {
             let constant = identifier(name);
-            let value = named_format(name, format, pool)?;
+            let value = named_format(name, format, &words(name, &formats["named"]), pool)?;
             writeln!(
                 out,
                 "    /// `{name}`\n    pub static {constant}: NamedFormat = {value};"
@@ -97,8 +97,15 @@ impl Formats {
             ));
         }
         let keys = pool.slice("PropertyKey", &keys);
+        let validator = match &format["validator"] {
+            Value::Null => "None".to_owned(),
+            _ => format!(
+                "Some(pve_schema::property_string::validators::{})",
+                name.replace('-', "_")
+            ),
+        };
         Ok(format!(
-            "PropertyFormat {{ name: {}, keys: {keys}, validator: None }}",
+            "PropertyFormat {{ name: {}, keys: {keys}, validator: {validator} }}",
             literal(name)
         ))
     }
@@ -195,23 +202,46 @@ impl Formats {
     }
 }
 
-/// A named format's value.
-fn named_format(name: &str, format: &Value, pool: &mut Pool) -> Result<String> {
-    let pattern = match format["regex"].as_str() {
-        Some(regex) => format!("Some(&{})", pattern("anchored", regex, pool)),
-        None => "None".to_owned(),
-    };
-    let min_length = match (format["min_length"].as_u64(), format["min_length_error"].as_str()) {
-        (Some(length), Some(error)) => format!("Some(({length}, {}))", literal(error)),
-        _ => "None".to_owned(),
-    };
-    let words = pool.words(&format["values"], name)?;
+/// Formats whose regular expression is not the whole truth: their notes in `formats.json` name further error texts.
+const WITH_NOTES: [&str; 2] = ["pve-poolid", "pve-userid"];
+
+/// A named format's value. A rule in words is a function of `pve_schema::format::rules` of the same name: one that is
+/// missing there does not compile.
+fn named_format(name: &str, format: &Value, words: &Value, pool: &mut Pool) -> Result<String> {
+    let mut fields = Vec::new();
+    match format["kind"].as_str() {
+        Some("regex") => {
+            let regex = text(&format["regex"], name)?;
+            fields.push(format!("pattern: Some(&{})", pattern("anchored", regex, pool)));
+        }
+        Some("rule") => {}
+        other => return Err(format!("{name}: unknown kind {other:?}").into()),
+    }
+    if format["kind"] == "rule" || WITH_NOTES.contains(&name) {
+        let function = name.replace('-', "_").to_ascii_lowercase();
+        fields.push(format!("rule: Some(pve_schema::format::rules::{function})"));
+    }
+    if let (Some(length), Some(error)) = (format["min_length"].as_u64(), format["min_length_error"].as_str()) {
+        fields.push(format!("min_length: Some(({length}, {}))", literal(error)));
+    }
+    let words = pool.words(words, name)?;
+    let error = literal(format["error"].as_str().unwrap_or_default());
+    fields.push(format!("words: {words}"));
     Ok(format!(
-        "NamedFormat {{ name: {}, error: {}, words: {words}, pattern: {pattern}, min_length: {min_length}, \
-         rule: None }}",
-        literal(name),
-        literal(format["error"].as_str().unwrap_or_default()),
+        "NamedFormat {{ {}, ..NamedFormat::new({}, {error}) }}",
+        fields.join(", "),
+        literal(name)
     ))
+}
+
+/// The words of a named format. Destination ports may be the names of ICMP types, of both families.
+fn words(name: &str, named: &Value) -> Value {
+    let format = match name {
+        "pve-fw-dport-spec" => &named["pve-fw-icmp-type-spec"],
+        _ => &named[name],
+    };
+    let lists = ["values", "values_v4", "values_v6"].map(|key| items(&format[key]));
+    Value::Array(lists.concat())
 }
 
 fn pattern(constructor: &str, source: &str, pool: &mut Pool) -> String {

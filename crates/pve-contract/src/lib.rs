@@ -4,10 +4,12 @@
 //! Nothing of the contract is written a second time in code. Handlers bind to the ids in [`id`], which exist only for
 //! methods that the contract has.
 
+mod call;
 mod method;
 mod route;
 mod tables;
 
+pub use call::{Merged, check_call, merge};
 pub use method::{Check, GroupsParam, Method, MethodId, Permissions, UserClass, Verb};
 pub use pve_schema::schema::Parameter;
 pub use route::{NotFound, Route, route};

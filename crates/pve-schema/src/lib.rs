@@ -9,16 +9,26 @@
 //! | [`clock`] | the injected clock |
 //! | [`ids`] | names that can hold only valid values |
 //! | [`params`] | the checked parameters of a call |
-//! | [`schema`] | what a value may look like |
-//! | [`pattern`] | regular expressions, compiled when first needed |
-//! | [`format`] | named text formats |
-//! | [`property_string`] | `key=value,…` texts |
-//! | [`list`] | lists in one text |
 //! | [`failure`] | what every crate's error can tell the API about itself |
+//! | [`schema`] | what a value may look like |
+//! | [`check`] | checks of parameters against their schemas |
+//! | [`format`] | named text formats |
+//! | [`pattern`] | regular expressions, compiled when first needed |
+//! | [`decode`] | query strings and bodies |
+//! | [`property_string`] | `key=value,…` texts |
+//! | [`list`], [`idmap`], [`size`], [`startup`], [`calendar`], [`text`] | small languages inside values |
+//! | [`digest`] | digests of configuration files |
+//!
+//! The one exception to "no I/O": time zones, services and protocols are looked up in the host's own tables.
 
+pub mod calendar;
+pub mod check;
 pub mod clock;
+pub mod decode;
+pub mod digest;
 pub mod failure;
 pub mod format;
+pub mod idmap;
 pub mod ids;
 pub mod list;
 pub mod params;
@@ -26,6 +36,9 @@ pub mod pattern;
 pub mod property_string;
 pub mod schema;
 pub mod site;
+pub mod size;
+pub mod startup;
+pub mod text;
 
 pub use clock::{Clock, SystemClock};
 pub use failure::{Failure, ParamErrors};
