@@ -1,1 +1,13 @@
-//! pve-sys
+//! The few foreign functions that the suite calls: all `unsafe` that is not in `pve-daemon`.
+//!
+//! Every function exported here is safe to call with any argument.
+//!
+//! | module | calls |
+//! |---|---|
+//! | [`crypt`] | libcrypt: password hashes |
+//! | [`pam`] | libpam: log-in checks of the machine's own users |
+//! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
+
+pub mod crypt;
+pub mod pam;
+pub mod rsa;
