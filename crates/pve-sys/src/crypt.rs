@@ -45,19 +45,16 @@ mod tests {
     #[test]
     fn the_systems_libcrypt_knows_all_schemes() {
         let vectors = [
-            (
-                "S3cret!pw",
-                "$5$abcdefgh$2ZiD5nAUghU10WoR4QU9xJ9BmHYqBepVX.bes9k0l76",
-            ),
+            ("S3cret!pw", "$5$abcdefgh$2ZiD5nAUghU10WoR4QU9xJ9BmHYqBepVX.bes9k0l76"),
             (
                 "S3cret!pw",
                 "$6$abcdefgh$ut0.2xNMC0HnXFfKtqSvat0oRcuWDgARYFysWAFmK6BbL5eUmVBzWvyQXR6pFZ2uqnMyjfqKpAtanpeXDihxK0",
             ),
-            ("S3cret!pw", "$y$j9T$abcdefgh$PNyZ.kZx5kc3jhi4CKJkiCWM1czfKvqnhbRIZE7jOWC"),
             (
-                "pässwörd",
-                "$5$abcdefgh$vl6a2mAodUYEe3Mhai26AyjORet86eVRC5bBAu6c/n9",
+                "S3cret!pw",
+                "$y$j9T$abcdefgh$PNyZ.kZx5kc3jhi4CKJkiCWM1czfKvqnhbRIZE7jOWC",
             ),
+            ("pässwörd", "$5$abcdefgh$vl6a2mAodUYEe3Mhai26AyjORet86eVRC5bBAu6c/n9"),
         ];
         for (phrase, hash) in vectors {
             assert_eq!(crypt(phrase.as_bytes(), hash).unwrap(), hash);

@@ -95,7 +95,14 @@ pub fn authenticate(question: &Question<'_>) -> Result<(), PamError> {
     };
     let mut handle = ptr::null_mut();
     // SAFETY: all pointers are live; `conversation` and `password` outlive the session, which ends in this function.
-    let started = unsafe { pam_start(service.as_ptr(), user.as_ptr(), &raw const conversation, &raw mut handle) };
+    let started = unsafe {
+        pam_start(
+            service.as_ptr(),
+            user.as_ptr(),
+            &raw const conversation,
+            &raw mut handle,
+        )
+    };
     if started != PAM_SUCCESS || handle.is_null() {
         return Err(PamError::Refused(describe(handle, started)));
     }

@@ -143,7 +143,10 @@ mod tests {
     #[test]
     fn a_new_pair_signs_and_verifies() {
         let pair = generate_2048().unwrap();
-        let signature = PrivateKey::from_pkcs8(&pair.private).unwrap().sign_sha1(&EMPTY).unwrap();
+        let signature = PrivateKey::from_pkcs8(&pair.private)
+            .unwrap()
+            .sign_sha1(&EMPTY)
+            .unwrap();
         assert_eq!(signature.len(), 256);
         assert!(verify_sha1(&pair.public, b"", &signature));
         assert!(!verify_sha1(&pair.public, b"x", &signature));
