@@ -7,17 +7,43 @@
 //! | [`permissions`] | who may do what where |
 //! | [`rights`] | the checks that handlers make themselves |
 //! | [`check`] | the permission expressions of the contract |
+//! | [`domains`], [`password`], [`pam`] | realms, and where their passwords are |
+//! | [`tfa`] | who has a second factor |
+//! | [`ticket`], [`secret`], [`token`] | what proves who somebody is |
+//! | [`credentials`] | where a request carries it |
+//! | [`access_control`] | all of that for one request |
+//! | [`login`] | logging in |
+//! | [`edit`] | changes under the lock, also on behalf of other parts |
+//! | [`users`] | making and deleting users |
+//! | [`store`] | the files, read again only when they changed |
 //! | [`text`] | lists and free text in files |
+//!
+//! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
 
+pub mod access_control;
 pub mod check;
+pub mod credentials;
+pub mod domains;
+pub mod edit;
 pub mod error;
+pub mod login;
+pub mod pam;
+pub mod password;
 pub mod paths;
 pub mod permissions;
 pub mod privileges;
 pub mod rights;
 pub mod roles;
+pub mod secret;
+pub mod store;
 pub mod text;
+pub mod tfa;
+pub mod ticket;
+pub mod token;
 pub mod user_config;
+pub mod users;
 
+pub use access_control::AccessControl;
+pub use credentials::Credentials;
 pub use error::AccessError;
 pub use user_config::UserConfig;

@@ -361,7 +361,8 @@ role:D:Datastore.Audit:
     /// Reference 02 §16, vectors 64 to 75.
     #[test]
     fn role_resolution_in_isolation() {
-        let cases: &[(&str, &[(&str, &str, &str)])] = &[
+        type Query<'a> = (&'a str, &'a str, &'a str);
+        let cases: &[(&str, &[Query<'_>])] = &[
             (
                 "acl:1:/vms:@g1:A:\nacl:1:/vms:@g2:P:",
                 &[
