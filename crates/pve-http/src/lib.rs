@@ -1,1 +1,50 @@
-//! pve-http
+//! The web row: TLS, HTTP/1, formats, access log, forwarding, uploads and the websocket relay.
+//!
+//! A connection is accepted in [`server`]; each request on it runs once down the stack in `serve`:
+//!
+//! | module | step |
+//! |---|---|
+//! | [`server`] | accept, host filter, TLS or plain, keep-alive budget, drain |
+//! | [`tls`] | certificate choice, rustls configuration |
+//! | `transport` | the byte stream below HTTP: stalls and a clean close |
+//! | `serve` | the request path as one list |
+//! | `head` | what a request's head may look like; URL space |
+//! | `credentials` | ticket and token out of the headers |
+//! | `params` | query and body become one map of parameters |
+//! | `multipart`, `upload` | a file upload is spooled with constant memory |
+//! | `forward` | the call is passed to `pvedaemon` |
+//! | `websocket` | the console relay |
+//! | `format` | json, extjs, htmljs |
+//! | `answer` | status line, headers, compression |
+//! | [`access_log`] | one line per request |
+//!
+//! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
+//! (`pve-daemon`). HTTP/2, static files and calls to other nodes are not done yet.
+
+pub mod access_log;
+mod answer;
+pub mod config;
+mod credentials;
+mod format;
+mod forward;
+mod head;
+mod multipart;
+mod params;
+mod refusal;
+mod serve;
+pub mod server;
+mod start_page;
+pub mod tls;
+mod transport;
+mod upload;
+mod websocket;
+
+pub use access_log::AccessLog;
+pub use config::{AcceptRealIp, HostFilter, Limits, RealIp, ServerConfig};
+pub use server::Server;
+pub use tls::TlsSettings;
+
+/// The name in the `Server` header; clients know it.
+pub(crate) const SERVER_NAME: &str = "pve-api-daemon/3.0";
+/// Carries the id of a request from the proxy to the daemon, so that one id runs through all logs.
+pub(crate) const REQUEST_ID: &str = "pverequestid";

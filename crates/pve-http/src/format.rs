@@ -1,0 +1,200 @@
+//! The formats: how a handler's answer looks on the wire (reference 01 §3.8).
+
+use bytes::Bytes;
+use http::StatusCode;
+use pve_rest::{ApiError, Reply};
+use serde_json::{Map, Value, json};
+
+use crate::answer::{Answer, Payload};
+
+/// A format of answers, the first path component below `/api2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// An envelope with the real status.
+    Json,
+    /// An envelope that carries the status itself; the HTTP status is always 200.
+    ExtJs,
+    /// `extjs` as HTML text, for uploads through a form.
+    HtmlJs,
+}
+
+impl Format {
+    /// The format of a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        match name {
+            "json" => Some(Self::Json),
+            "extjs" => Some(Self::ExtJs),
+            "htmljs" => Some(Self::HtmlJs),
+            _ => None,
+        }
+    }
+
+    /// A handler's answer.
+    pub(crate) fn reply(self, reply: Reply) -> Answer {
+        let mut envelope = Map::new();
+        envelope.insert("data".into(), reply.data);
+        if let Some(total) = reply.total.filter(|total| *total != 0) {
+            envelope.insert("total".into(), total.into());
+        }
+        if let Some(changes) = reply.changes.filter(|changes| !changes.is_empty()) {
+            envelope.insert("changes".into(), changes.into());
+        }
+        if self != Self::Json {
+            envelope.insert("success".into(), 1.into());
+        }
+        self.answer(StatusCode::OK, "", envelope)
+    }
+
+    /// A refused or failed call.
+    pub(crate) fn error(self, error: &ApiError) -> Answer {
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let standard = status.canonical_reason().unwrap_or("error");
+        let message = if error.message.is_empty() {
+            standard
+        } else {
+            &error.message
+        };
+        let mut envelope = Map::new();
+        envelope.insert("data".into(), Value::Null);
+        if status.is_client_error() || status.as_u16() >= 500 {
+            envelope.insert("message".into(), message.into());
+        }
+        if !error.errors.is_empty() {
+            envelope.insert("errors".into(), json!(error.errors));
+        }
+        if self == Self::Json {
+            return self.answer(status, message, envelope);
+        }
+        envelope.insert("success".into(), 0.into());
+        envelope.insert("status".into(), status.as_u16().into());
+        self.answer(StatusCode::OK, "", envelope)
+    }
+
+    fn answer(self, status: StatusCode, message: &str, envelope: Map<String, Value>) -> Answer {
+        let text = Value::Object(envelope).to_string();
+        let (content_type, text) = match self {
+            Self::Json | Self::ExtJs => ("application/json;charset=UTF-8", text),
+            Self::HtmlJs => ("text/html;charset=UTF-8", escape(&text)),
+        };
+        Answer::new(status, message)
+            .with_type(content_type)
+            .with_body(Payload::Whole(Bytes::from(text)))
+    }
+}
+
+/// Text as HTML that shows it: markup characters and everything beyond ASCII become entities.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + text.len() / 2);
+    for c in text.chars() {
+        match c {
+            '"' => escaped.push_str("&quot;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\'' => escaped.push_str("&#39;"),
+            c if c.is_ascii() => escaped.push(c),
+            c => escaped.push_str(&format!("&#x{:X};", u32::from(c))),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(answer: &Answer) -> String {
+        match &answer.body {
+            Payload::Whole(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+            _ => String::new(),
+        }
+    }
+
+    fn parsed(answer: &Answer) -> Value {
+        serde_json::from_str(&text(answer)).unwrap()
+    }
+
+    #[test]
+    fn success_envelopes_follow_the_vectors() {
+        let full = || Reply {
+            data: json!([1, 2]),
+            total: Some(5),
+            changes: Some("abc".into()),
+            ..Reply::default()
+        };
+        for (reply, json, extjs) in [
+            (
+                Reply::null(),
+                json!({"data": null}),
+                json!({"data": null, "success": 1}),
+            ),
+            (
+                full(),
+                json!({"data": [1, 2], "total": 5, "changes": "abc"}),
+                json!({"data": [1, 2], "total": 5, "changes": "abc", "success": 1}),
+            ),
+            (
+                Reply::page(json!([]), 0),
+                json!({"data": []}),
+                json!({"data": [], "success": 1}),
+            ),
+        ] {
+            let again = Reply {
+                data: reply.data.clone(),
+                total: reply.total,
+                changes: reply.changes.clone(),
+                ..Reply::default()
+            };
+            assert_eq!(parsed(&Format::Json.reply(reply)), json);
+            assert_eq!(parsed(&Format::ExtJs.reply(again)), extjs);
+        }
+    }
+
+    #[test]
+    fn error_envelopes_follow_the_vectors() {
+        for (error, status, json) in [
+            (
+                ApiError::parameter("a", "type check ('integer') failed - got 'x'"),
+                400,
+                json!({
+                    "data": null,
+                    "errors": {"a": "type check ('integer') failed - got 'x'"},
+                    "message": "Parameter verification failed.\n",
+                }),
+            ),
+            (
+                ApiError::not_implemented("GET", "/nosuch"),
+                501,
+                json!({"data": null, "message": "Method 'GET /nosuch' not implemented"}),
+            ),
+            (ApiError::plain("boom"), 500, json!({"data": null, "message": "boom\n"})),
+            (
+                ApiError::status(404, ""),
+                404,
+                json!({"data": null, "message": "Not Found"}),
+            ),
+        ] {
+            let answer = Format::Json.error(&error);
+            assert_eq!((answer.status.as_u16(), parsed(&answer)), (status, json.clone()));
+            let mut expected = json;
+            expected["success"] = json!(0);
+            expected["status"] = json!(status);
+            let answer = Format::ExtJs.error(&error);
+            assert_eq!((answer.status.as_u16(), parsed(&answer)), (200, expected));
+        }
+    }
+
+    #[test]
+    fn htmljs_is_extjs_as_html_text() {
+        let answer = Format::HtmlJs.reply(Reply::from(json!({"x": 1})));
+        assert_eq!(
+            text(&answer),
+            "{&quot;data&quot;:{&quot;x&quot;:1},&quot;success&quot;:1}"
+        );
+        let answer = Format::HtmlJs.reply(Reply::from(json!("<é>'&")));
+        assert_eq!(
+            text(&answer),
+            "{&quot;data&quot;:&quot;&lt;&#xE9;&gt;&#39;&amp;&quot;,&quot;success&quot;:1}"
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! What a request's head may look like, and what its path means (reference 01 §3.2, §3.5).
+
+use std::net::IpAddr;
+
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, Version};
+use percent_encoding::percent_decode_str;
+use pve_contract::Verb;
+
+use crate::credentials;
+use crate::refusal::Refusal;
+
+/// Most header lines of a request; browsers behind single-sign-on proxies send many.
+pub(crate) const MAX_HEADER_LINES: usize = 62;
+/// The header lines of a request together stay below this many bytes, line ends not counted.
+const MAX_HEADER_BYTES: usize = 8192;
+
+/// The method, if it is one of the four; methods are case-sensitive.
+pub(crate) fn verb<B>(request: &Request<B>) -> Result<Verb, Refusal> {
+    let method = request.method().as_str();
+    method.parse().map_err(|_| Refusal::Method(method.to_owned()))
+}
+
+/// Refuses bodies whose length is not announced.
+pub(crate) fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let encoding = credentials::joined(headers, &TRANSFER_ENCODING);
+    if encoding.eq_ignore_ascii_case("chunked") {
+        Err(Refusal::Chunked)
+    } else {
+        Err(Refusal::TransferEncoding(encoding))
+    }
+}
+
+/// Refuses heads that are too large; the number of lines is the parser's to limit.
+pub(crate) fn check_size(headers: &HeaderMap) -> Result<(), Refusal> {
+    let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + ": ".len() + value.len();
+    if headers.iter().map(line).sum::<usize>() < MAX_HEADER_BYTES {
+        Ok(())
+    } else {
+        Err(Refusal::HeadTooLarge)
+    }
+}
+
+/// The first line of a request, as received.
+pub(crate) fn request_line<B>(request: &Request<B>) -> String {
+    format!("{} {} {:?}", request.method(), request.uri(), request.version())
+}
+
+/// The `Host` header.
+pub(crate) fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
+}
+
+/// Path and query as received.
+pub(crate) fn target<B>(request: &Request<B>) -> &str {
+    request
+        .uri()
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str)
+}
+
+/// Whether the client wants the connection to stay open. HTTP/1.0 says so by any `Connection` header without `close`.
+pub(crate) fn wants_keep_alive<B>(request: &Request<B>) -> bool {
+    let connection = credentials::joined(request.headers(), &http::header::CONNECTION).to_ascii_lowercase();
+    if connection.contains("close") {
+        return false;
+    }
+    request.version() != Version::HTTP_10 || !connection.is_empty()
+}
+
+/// The client's address as one of our own proxies reports it.
+pub(crate) fn reported_client(headers: &HeaderMap) -> Option<IpAddr> {
+    headers.get("PVEClientIP")?.to_str().ok()?.parse().ok()
+}
+
+/// What a path means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `/`.
+    Start,
+    /// A call of the API.
+    Api {
+        /// The format of the answer.
+        format: String,
+        /// The rest, percent-decoded: empty, or starting with a slash.
+        path: String,
+    },
+    /// Below `/api2`, but no call.
+    NoCall,
+    /// Anything else, percent-decoded.
+    File(String),
+}
+
+/// Decides what a raw path means.
+pub(crate) fn place(raw: &str) -> Place {
+    let decoded = percent_decode_str(raw).decode_utf8_lossy();
+    // `//api2/…` is no authority here: leading slashes count as one.
+    let path = format!("/{}", decoded.trim_start_matches('/'));
+    if path == "/" {
+        return Place::Start;
+    }
+    let Some(rest) = path.strip_prefix("/api2") else {
+        return Place::File(path);
+    };
+    let Some(rest) = rest.strip_prefix('/') else {
+        return Place::NoCall;
+    };
+    let rest = rest.trim_start_matches('/');
+    let (format, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let mut letters = format.bytes();
+    let well_formed = format.len() > 1
+        && letters.next().is_some_and(|b| b.is_ascii_lowercase())
+        && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !well_formed {
+        return Place::NoCall;
+    }
+    Place::Api {
+        format: format.to_owned(),
+        path: path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(format: &str, path: &str) -> Place {
+        Place::Api {
+            format: format.into(),
+            path: path.into(),
+        }
+    }
+
+    #[test]
+    fn paths_mean_what_the_url_space_says() {
+        for (raw, expected) in [
+            ("/", Place::Start),
+            ("/api2", Place::NoCall),
+            ("/api2/", Place::NoCall),
+            ("/api2/x/ok", Place::NoCall),
+            ("/api2/Json/ok", Place::NoCall),
+            ("/api2foo/json/ok", Place::NoCall),
+            ("/api2/json", api("json", "")),
+            ("/api2//json/version", api("json", "/version")),
+            ("//api2/json/version", api("json", "/version")),
+            ("/api2/json/a%2Fb%20c", api("json", "/a/b c")),
+            ("/api2/json//nodes///a/", api("json", "//nodes///a/")),
+            ("/nosuch", Place::File("/nosuch".into())),
+        ] {
+            assert_eq!(place(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn header_bytes_are_limited_as_vector_12_says() {
+        for (bytes, fits) in [(8191, true), (8192, false)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("a", "x".repeat(bytes - 3).parse().unwrap());
+            assert_eq!(check_size(&headers).is_ok(), fits, "{bytes}");
+        }
+    }
+}

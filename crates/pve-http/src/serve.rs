@@ -1,0 +1,354 @@
+//! The path of a request, from its head to its answer, as one list.
+//!
+//! The order is client-visible (reference 01 §3.2): method, transfer encoding, redirect, real address, place,
+//! authentication, body, handler, format. A refusal at any step ends it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{ACCEPT_ENCODING, HOST, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use pve_contract::Verb;
+use pve_rest::call::Client;
+use pve_rest::{Admitted, ApiError, Endpoint, ForwardTo, Outcome, Reply, RequestHead, Role};
+use pve_schema::decode;
+
+use crate::access_log::Entry;
+use crate::answer::{Answer, Body, Payload, Terms};
+use crate::format::Format;
+use crate::forward;
+use crate::head::{self, Place};
+use crate::params::{self, Encoding, Input};
+use crate::refusal::Refusal;
+use crate::server::{Connection, Shared};
+use crate::transport::Transport;
+use crate::upload::{self, SpoolFile};
+use crate::websocket::{self, Backend};
+use crate::{credentials, start_page};
+
+/// Tells our proxy the status of an answer whose format always says 200: it decides about the spooled file.
+pub(crate) const INNER_STATUS: &str = "pveapistatus";
+
+/// Answers one request.
+///
+/// # Errors
+/// There is nobody to answer: the connection is closed without a word.
+pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    let started = Instant::now();
+    let shared = Arc::clone(&connection.shared);
+    let keep_alive = connection.spend() && head::wants_keep_alive(&request);
+    let accept_encoding = shared.accept_encoding(request.headers());
+    let log = shared.config.access_log.clone();
+    let mut entry = Entry::new(log, connection.peer.ip().to_string(), head::request_line(&request));
+    let answer = match connection.answer(request, &mut entry, started).await {
+        Ok(answer) => answer,
+        Err(Refusal::Vanished(reason)) => {
+            entry.problem = reason;
+            return Err(Refusal::Vanished(reason));
+        }
+        Err(refusal) => refusal.into(),
+    };
+    let now = shared.pipeline.context.now();
+    let (response, length) = answer.finish(&Terms {
+        keep_alive: keep_alive && !connection.is_draining(),
+        accept_encoding: accept_encoding.as_deref(),
+        now,
+    });
+    entry.write(now, response.status().as_u16(), length);
+    Ok(response)
+}
+
+impl Connection {
+    /// The list.
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        entry: &mut Entry,
+        started: Instant,
+    ) -> Result<Answer, Refusal> {
+        let verb = head::verb(&request)?;
+        head::check_transfer_encoding(request.headers())?;
+        head::check_size(request.headers())?;
+        if self.plain_on_tls {
+            return redirect_to_tls(&request, verb);
+        }
+        self.note_real_ip(request.headers(), entry);
+        match head::place(request.uri().path()) {
+            Place::Start if verb == Verb::Get && self.shared.pipeline.role == Role::Web => {
+                Ok(start_page::page(head::host(request.headers())))
+            }
+            Place::Start => Err(Refusal::NoSuchFile("/".to_owned())),
+            Place::File(path) => Err(Refusal::NoSuchFile(path)),
+            Place::NoCall => Err(Refusal::NoSuchUri),
+            Place::Api { format, path } => {
+                let head = self.request_head(&request, verb, path);
+                self.call(request, head, &format, entry, started).await
+            }
+        }
+    }
+
+    /// A call of the API: who is it, what is in the body, run it, format what came out.
+    async fn call(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        head: RequestHead,
+        format_name: &str,
+        entry: &mut Entry,
+        started: Instant,
+    ) -> Result<Answer, Refusal> {
+        let admitted = match self.shared.pipeline.authenticate(head).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                self.delay_until(started).await;
+                return Ok(stranger(&error, format_name));
+            }
+        };
+        entry.caller.clone_from(&admitted.caller);
+        let format = Format::named(format_name).ok_or_else(|| Refusal::NoFormatter {
+            uri: admitted.head.path.clone(),
+            format: format_name.to_owned(),
+        })?;
+        let wants_websocket =
+            admitted.head.verb == Verb::Get && websocket::is_wanted(&admitted.head.path, request.headers());
+        let upgrade = wants_websocket.then(|| hyper::upgrade::on(&mut request));
+        let target = head::target(&request).to_owned();
+        let (parts, body) = request.into_parts();
+        let query = parts.uri.query().unwrap_or_default();
+        let is_upload = admitted.upload;
+        let (input, spool) = self.input(&admitted, query, &parts.headers, body).await?;
+        let job = Job {
+            admitted,
+            target,
+            input,
+            spool,
+            accept_encoding: self.shared.accept_encoding(&parts.headers),
+        };
+        let shared = Arc::clone(&self.shared);
+        // A client that hangs up does not stop a change half-way.
+        let executed = self.detached(async move { job.execute(&shared).await }).await;
+        let mut answer = match executed {
+            None => format.error(&ApiError::plain("internal error: the request's worker died")),
+            Some(Executed::Elsewhere(answer)) => answer,
+            Some(Executed::Failed(error)) => {
+                if error.status == 401 {
+                    self.delay_until(started).await;
+                }
+                self.failed(format, &error)
+            }
+            Some(Executed::Here(reply)) => match (reply.websocket.clone(), upgrade) {
+                (Some(endpoint), Some(upgrade)) => self.switch(&parts.headers, &endpoint, upgrade).await?,
+                _ => replied(format, reply),
+            },
+        };
+        answer.close |= is_upload;
+        Ok(answer)
+    }
+
+    /// What is known before the body.
+    fn request_head(&self, request: &Request<Incoming>, verb: Verb, path: String) -> RequestHead {
+        let headers = request.headers();
+        let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        let trusted = self.shared.config.trusted;
+        let reported = head::reported_client(headers).filter(|_| trusted);
+        RequestHead {
+            verb,
+            path,
+            credentials: credentials::of(headers),
+            csrf: text("CSRFPreventionToken"),
+            client: Client {
+                address: Some(reported.unwrap_or(self.peer.ip())),
+                host: head::host(headers).map(ToOwned::to_owned),
+            },
+            proxied: headers.contains_key("PVEDisableProxy"),
+            request_id: text(crate::REQUEST_ID)
+                .filter(|_| trusted)
+                .unwrap_or_else(request_id)
+                .into(),
+        }
+    }
+
+    /// The parameters, and the file that came with them.
+    async fn input(
+        &self,
+        admitted: &Admitted,
+        query: &str,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<(Input, Option<SpoolFile>), Refusal> {
+        let idle = self.shared.config.limits.idle;
+        if !admitted.upload {
+            let input = params::read(admitted.head.verb, query, headers, body, idle).await?;
+            return Ok((input, None));
+        }
+        let site = &self.shared.pipeline.context.site;
+        let upload = upload::receive(site, &decode::form(query), headers, body, idle).await?;
+        Ok((Input::new(query, upload.params, Encoding::Form), upload.spool))
+    }
+
+    /// Connects the endpoint and lets the client's bytes through to it.
+    async fn switch(
+        self: &Arc<Self>,
+        headers: &HeaderMap,
+        endpoint: &Endpoint,
+        upgrade: hyper::upgrade::OnUpgrade,
+    ) -> Result<Answer, Refusal> {
+        let answer = websocket::handshake(headers)?;
+        let address = self.shared.pipeline.context.site.address;
+        let backend = Backend::connect(endpoint, address).await?;
+        let connection = Arc::clone(self);
+        tokio::spawn(async move {
+            // Keeps the connection's slot taken and the draining worker alive.
+            let _connection = connection;
+            let Ok(upgraded) = upgrade.await else { return };
+            if let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() {
+                let client = parts.io.into_inner().without_stall_limit();
+                websocket::relay(client, parts.read_buf, backend).await;
+            }
+        });
+        Ok(answer)
+    }
+
+    /// A failed call; a proxy is told the status that the format hides.
+    fn failed(&self, format: Format, error: &ApiError) -> Answer {
+        let mut answer = format.error(error);
+        if self.shared.config.trusted && answer.status == StatusCode::OK {
+            let name = HeaderName::from_static(INNER_STATUS);
+            answer.headers.insert(name, HeaderValue::from(error.status));
+        }
+        answer
+    }
+
+    /// Waits until a refusal may be told.
+    async fn delay_until(&self, started: Instant) {
+        let delay = self.shared.config.limits.refusal_delay;
+        tokio::time::sleep_until((started + delay).into()).await;
+    }
+
+    /// Shows the address that a reverse proxy reports in the access log, if it may.
+    fn note_real_ip(&self, headers: &HeaderMap, entry: &mut Entry) {
+        let Some(real_ip) = &self.shared.config.real_ip else {
+            return;
+        };
+        let value = headers.get(&real_ip.header).and_then(|value| value.to_str().ok());
+        if let Some(shown) = value.and_then(|value| (real_ip.accept)(self.peer.ip(), value)) {
+            entry.address = shown;
+        }
+    }
+}
+
+impl Shared {
+    /// The client's `Accept-Encoding`, if there is compression.
+    fn accept_encoding(&self, headers: &HeaderMap) -> Option<String> {
+        let wanted = self.config.compression && headers.contains_key(ACCEPT_ENCODING);
+        wanted.then(|| credentials::joined(headers, &ACCEPT_ENCODING))
+    }
+}
+
+/// A request that is ready to run.
+struct Job {
+    admitted: Admitted,
+    target: String,
+    input: Input,
+    spool: Option<SpoolFile>,
+    accept_encoding: Option<String>,
+}
+
+/// What came of it.
+enum Executed {
+    Here(Reply),
+    Failed(ApiError),
+    Elsewhere(Answer),
+}
+
+impl Job {
+    async fn execute(mut self, shared: &Shared) -> Executed {
+        let params = std::mem::take(&mut self.input.merged);
+        let executed = match shared.pipeline.dispatch(&self.admitted, params).await {
+            Outcome::Reply(reply) => Executed::Here(reply),
+            Outcome::Error(error) => Executed::Failed(error),
+            Outcome::Forward(ForwardTo::Daemon) => Executed::Elsewhere(self.forward(shared).await),
+            Outcome::Forward(ForwardTo::Node(node)) => Executed::Failed(ApiError::plain(format!(
+                "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
+            ))),
+        };
+        if let Some(spool) = self.spool
+            && executed.is_success()
+        {
+            spool.hand_over();
+        }
+        executed
+    }
+
+    async fn forward(&self, shared: &Shared) -> Answer {
+        let call = forward::Call {
+            head: &self.admitted.head,
+            target: &self.target,
+            input: &self.input,
+            accept_encoding: self.accept_encoding.as_deref(),
+        };
+        shared.forwarder.call(&call).await
+    }
+}
+
+impl Executed {
+    /// Whether the handler did what it was asked; takes the inner status off on the way.
+    fn is_success(&self) -> bool {
+        match self {
+            Self::Here(_) => true,
+            Self::Failed(_) => false,
+            Self::Elsewhere(answer) => answer.status == StatusCode::OK && !answer.hides_failure,
+        }
+    }
+}
+
+fn replied(format: Format, reply: Reply) -> Answer {
+    match reply.download {
+        Some(download) => download.into(),
+        None => format.reply(reply),
+    }
+}
+
+/// Nobody we know: status and reason only. The HTML format sends people to its login form.
+fn stranger(error: &ApiError, format_name: &str) -> Answer {
+    if format_name == "html" && error.status == 401 {
+        return Answer::redirect(StatusCode::MOVED_PERMANENTLY, "Moved", "/api2/html/access/ticket");
+    }
+    let mut answer = Answer::bare(error.status, &error.message);
+    answer.close = true;
+    answer
+}
+
+/// Sends a plain-HTTP client to the same place by HTTPS (reference 01 §3.3).
+fn redirect_to_tls(request: &Request<Incoming>, verb: Verb) -> Result<Answer, Refusal> {
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .ok_or(Refusal::NoHost)?;
+    let host = host
+        .strip_prefix("https://")
+        .or_else(|| host.strip_prefix("http://"))
+        .unwrap_or(host);
+    let (status, text) = match verb {
+        Verb::Get => (StatusCode::MOVED_PERMANENTLY, "Moved Permanently"),
+        _ => (StatusCode::PERMANENT_REDIRECT, "Permanent Redirect"),
+    };
+    let location = format!("https://{host}{}", head::target(request));
+    let mut answer = Answer::redirect(status, text, &location).with_body(Payload::Whole(text.into()));
+    answer.close = true;
+    if answer.headers.contains_key(LOCATION) {
+        Ok(answer)
+    } else {
+        Err(Refusal::NoHost)
+    }
+}
+
+/// A fresh id for a request.
+fn request_id() -> String {
+    let mut random = [0_u8; 8];
+    // Without randomness the id is useless, not harmful.
+    let _ = getrandom::fill(&mut random);
+    hex::encode(random)
+}

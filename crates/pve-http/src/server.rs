@@ -1,0 +1,278 @@
+//! Accepts connections and serves HTTP on them, until it is told to drain.
+//!
+//! ```text
+//! serving ──drain──▶ every answer says "Connection: close" ──0.7 s──▶ idle connections are closed ──▶ all ended
+//! ```
+//!
+//! The notice comes first because closing at once loses requests that are on their way (reference 12 §6). Consoles
+//! live on in tasks of their own; [`Server::run`] returns when the last of them has ended.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pve_rest::Pipeline;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::access_log::Entry;
+use crate::config::ServerConfig;
+use crate::forward::Forwarder;
+use crate::head::MAX_HEADER_LINES;
+use crate::serve::serve;
+use crate::tls;
+use crate::transport::{Transport, Wire};
+
+/// Most unread bytes of a connection: a whole body and its head (reference 01 §3.1).
+const READ_BUFFER: usize = (512 + 8) * 1024;
+/// Pause after a failed accept: out of file descriptors, most likely, and the next attempt will fail too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// First byte of a TLS record that opens a handshake.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// A daemon's HTTP server.
+pub struct Server {
+    /// What a request goes through.
+    pub pipeline: Arc<Pipeline>,
+    /// What the daemon decided.
+    pub config: ServerConfig,
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) config: ServerConfig,
+    pub(crate) forwarder: Forwarder,
+}
+
+/// How far a server is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Answers say that the connection ends.
+    Notice,
+    /// Idle connections are closed.
+    Closing,
+}
+
+/// One connection.
+pub(crate) struct Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: SocketAddr,
+    /// A plain-HTTP client on the TLS port: it is sent elsewhere.
+    pub(crate) plain_on_tls: bool,
+    /// Requests that may still come.
+    budget: AtomicU32,
+    phase: watch::Receiver<Phase>,
+    /// While any of these is held the server has not ended.
+    alive: mpsc::Sender<()>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Takes one request from the budget; whether another may follow.
+    pub(crate) fn spend(&self) -> bool {
+        let before = self.budget.load(Ordering::Relaxed);
+        self.budget.store(before.saturating_sub(1), Ordering::Relaxed);
+        before > 1
+    }
+
+    /// Whether no further request is wanted.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.phase.borrow() != Phase::Serving
+    }
+
+    /// Runs work to its end, whatever becomes of the connection; `None` if it panicked.
+    pub(crate) async fn detached<T, F>(&self, work: F) -> Option<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let alive = self.alive.clone();
+        let task = tokio::spawn(async move {
+            let _alive = alive;
+            work.await
+        });
+        task.await.ok()
+    }
+}
+
+impl Server {
+    /// Serves on an inherited listening socket until `drain` is ready and every connection has ended.
+    ///
+    /// A certificate that cannot be loaded does not end the server: it tries again every 5 s, with the port bound.
+    ///
+    /// # Errors
+    /// The socket cannot be used.
+    pub async fn run(self, listener: std::net::TcpListener, drain: impl Future<Output = ()>) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let mut drain = pin!(drain);
+        let acceptor = match &self.config.tls {
+            None => None,
+            Some(settings) => tokio::select! {
+                acceptor = tls::acceptor(settings) => Some(acceptor),
+                () = &mut drain => return Ok(()),
+            },
+        };
+        let limits = self.config.limits.clone();
+        let address = self.pipeline.context.site.address;
+        let shared = Arc::new(Shared {
+            forwarder: Forwarder::new(address, limits.backend_idle),
+            pipeline: self.pipeline,
+            config: self.config,
+        });
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (alive, mut ended) = mpsc::channel(1);
+        let door = Door {
+            shared,
+            acceptor,
+            phases,
+            alive,
+            slots: Arc::new(Semaphore::new(limits.connections)),
+        };
+        tokio::select! {
+            () = door.open(&listener) => {}
+            () = &mut drain => {}
+        }
+        drop(listener);
+        drop(door);
+        phase.send_replace(Phase::Notice);
+        // Nobody sends: this ends early when all connections have ended.
+        let _ = timeout(limits.drain_notice, ended.recv()).await;
+        phase.send_replace(Phase::Closing);
+        ended.recv().await;
+        Ok(())
+    }
+}
+
+/// Where connections come in.
+struct Door {
+    shared: Arc<Shared>,
+    acceptor: Option<TlsAcceptor>,
+    phases: watch::Receiver<Phase>,
+    alive: mpsc::Sender<()>,
+    slots: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Accepts for ever; at the limit of open connections it waits for one to end.
+    async fn open(&self, listener: &TcpListener) {
+        loop {
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => self.welcome(stream, peer, slot),
+                Err(error) => {
+                    log::error!("accept failed: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn welcome(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+        let config = &self.shared.config;
+        if !config.allow.as_ref().is_none_or(|allow| allow(peer.ip())) {
+            self.log_rejected(peer.ip());
+            return;
+        }
+        let limits = &config.limits;
+        let open = limits.connections.saturating_sub(self.slots.available_permits());
+        let budget = if open > limits.crowded { 1 } else { limits.keep_alive };
+        let connection = Connection {
+            shared: Arc::clone(&self.shared),
+            peer,
+            plain_on_tls: false,
+            budget: AtomicU32::new(budget),
+            phase: self.phases.clone(),
+            alive: self.alive.clone(),
+            _slot: slot,
+        };
+        let acceptor = self.acceptor.clone();
+        tokio::spawn(async move {
+            let idle = connection.shared.config.limits.idle;
+            if let Ok(Some((wire, plain_on_tls))) = timeout(idle, handshake(stream, acceptor)).await {
+                converse(
+                    Connection {
+                        plain_on_tls,
+                        ..connection
+                    },
+                    Transport::new(wire, idle),
+                )
+                .await;
+            }
+        });
+    }
+
+    fn log_rejected(&self, address: IpAddr) {
+        let log = self.shared.config.access_log.clone();
+        let mut entry = Entry::new(log, address.to_string(), "-".to_owned());
+        entry.write(self.shared.pipeline.context.now(), 403, None);
+    }
+}
+
+/// Finds out what the client speaks: TLS, or – on a TLS port, to be redirected – plain HTTP. `None`: neither.
+async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<(Wire, bool)> {
+    // Small frames of a console must not wait for each other.
+    stream.set_nodelay(true).ok()?;
+    let Some(acceptor) = acceptor else {
+        return Some((Wire::Plain(stream), false));
+    };
+    let mut first = [0_u8; 1];
+    if stream.peek(&mut first).await.ok()? == 0 {
+        return None;
+    }
+    match first {
+        [TLS_HANDSHAKE] => Some((Wire::Tls(Box::new(acceptor.accept(stream).await.ok()?)), false)),
+        [b] if b.is_ascii_alphabetic() || b == b'\r' || b == b'\n' => Some((Wire::Plain(stream), true)),
+        _ => None,
+    }
+}
+
+/// Serves the requests of one connection.
+async fn converse(connection: Connection, transport: Transport) {
+    let connection = Arc::new(connection);
+    let mut phases = connection.phase.clone();
+    let limits = &connection.shared.config.limits;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_headers(MAX_HEADER_LINES)
+        .max_buf_size(READ_BUFFER)
+        .title_case_headers(true)
+        .auto_date_header(false)
+        .pipeline_flush(true);
+    let service = service_fn(|request| serve(Arc::clone(&connection), request));
+    let mut http = builder
+        .serve_connection(TokioIo::new(transport), service)
+        .with_upgrades();
+    let mut closing = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut http => break outcome,
+            _ = phases.wait_for(|phase| *phase == Phase::Closing), if !closing => {
+                closing = true;
+                std::pin::Pin::new(&mut http).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        log::debug!("connection from {}: {error}", connection.peer);
+        // hyper drops the stream after an error; TLS clients take that for an attack unless it is closed in order.
+        if let Some(parts) = http.into_parts() {
+            let _ = parts.io.into_inner().shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The page at `/`, for whoever opens the address in a browser: what this is and how to talk to it.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::answer::{Answer, Payload};
+
+/// The page; it tells nothing that is not public.
+pub(crate) fn page(host: Option<&str>) -> Answer {
+    // A host is a name, an address and a port: whatever else a client claims is not put on a page.
+    let fits =
+        |host: &&str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
+    let host = host.filter(fits).unwrap_or("HOST:8006");
+    let version = env!("CARGO_PKG_VERSION");
+    let page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <title>Virtual environment API</title>\n</head>\n<body>\n\
+         <h1>Virtual environment API</h1>\n<p>pveproxy {version}: the API is at <code>/api2/json</code>.</p>\n\
+         <p>Log in for a ticket:</p>\n\
+         <pre>curl -k -d username=root@pam --data-urlencode password@- https://{host}/api2/json/access/ticket</pre>\n\
+         <p>Send the ticket as the cookie <code>PVEAuthCookie</code>, percent-encoded, and with every request that\n\
+         changes something the token as the header <code>CSRFPreventionToken</code>; or use an API token:</p>\n\
+         <pre>curl -k -H 'Authorization: PVEAPIToken=USER@REALM!TOKENID=SECRET' \
+         https://{host}/api2/json/version</pre>\n</body>\n</html>\n"
+    );
+    Answer::new(StatusCode::OK, "")
+        .with_type("text/html; charset=utf-8")
+        .with_body(Payload::Whole(Bytes::from(page)))
+}
