@@ -21,6 +21,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pve_access::Credentials;
 use pve_contract::Verb;
 use pve_rest::RequestHead;
 use serde_json::{Map, Value};
@@ -141,12 +142,11 @@ impl Forwarder {
                 headers.insert(name, value);
             }
         };
-        let credentials = &head.credentials;
-        let cookie = credentials.ticket.as_deref().map(ticket_cookie);
-        let token = credentials
-            .token
-            .as_deref()
-            .map(|token| format!("PVEAPIToken {}", escape(token)));
+        let (cookie, token) = match &head.credentials {
+            Credentials::Ticket(ticket) => (Some(pve_access::credentials::cookie(ticket)), None),
+            Credentials::Token(token) => (None, Some(format!("PVEAPIToken {}", escape(token)))),
+            Credentials::None => (None, None),
+        };
         put(HOST, head.client.host.as_deref());
         put(HeaderName::from_static("pvedisableproxy"), Some("true"));
         let address = head.client.address.map(|address| address.to_string());
@@ -225,11 +225,6 @@ impl From<Failure> for Answer {
     }
 }
 
-/// The cookie by which a ticket travels.
-fn ticket_cookie(ticket: &str) -> String {
-    format!("PVEAuthCookie={}; path=/; secure; SameSite=Lax;", escape(ticket))
-}
-
 fn escape(text: &str) -> String {
     utf8_percent_encode(text, ESCAPED).to_string()
 }
@@ -297,14 +292,6 @@ fn pair(name: &str, value: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn a_ticket_travels_as_the_cookie_of_vector_48() {
-        assert_eq!(
-            ticket_cookie("PVE:root@pam:65B0C0DE::aGVsbG8+/w=="),
-            "PVEAuthCookie=PVE%3Aroot%40pam%3A65B0C0DE%3A%3AaGVsbG8%2B%2Fw%3D%3D; path=/; secure; SameSite=Lax;"
-        );
-    }
 
     #[test]
     fn parameters_are_said_again_as_a_form() {

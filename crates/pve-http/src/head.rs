@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Version};
 use percent_encoding::percent_decode_str;
+use pve_access::Credentials;
 use pve_contract::Verb;
 
-use crate::credentials;
 use crate::refusal::Refusal;
 
 /// Most header lines of a request; browsers behind single-sign-on proxies send many.
@@ -21,12 +21,28 @@ pub(crate) fn verb<B>(request: &Request<B>) -> Result<Verb, Refusal> {
     method.parse().map_err(|_| Refusal::Method(method.to_owned()))
 }
 
+/// All values of a header, as text, joined with `, `.
+pub(crate) fn joined(headers: &HeaderMap, name: &http::HeaderName) -> String {
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
+        .collect();
+    values.join(", ")
+}
+
+/// What the client presents to prove who it is.
+pub(crate) fn credentials(headers: &HeaderMap) -> Credentials {
+    let text = |name| headers.contains_key(name).then(|| joined(headers, name));
+    Credentials::from_headers(text(&COOKIE).as_deref(), text(&AUTHORIZATION).as_deref())
+}
+
 /// Refuses bodies whose length is not announced.
 pub(crate) fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal> {
     if !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
-    let encoding = credentials::joined(headers, &TRANSFER_ENCODING);
+    let encoding = joined(headers, &TRANSFER_ENCODING);
     if encoding.eq_ignore_ascii_case("chunked") {
         Err(Refusal::Chunked)
     } else {
@@ -64,7 +80,7 @@ pub(crate) fn target<B>(request: &Request<B>) -> &str {
 
 /// Whether the client wants the connection to stay open. HTTP/1.0 says so by any `Connection` header without `close`.
 pub(crate) fn wants_keep_alive<B>(request: &Request<B>) -> bool {
-    let connection = credentials::joined(request.headers(), &http::header::CONNECTION).to_ascii_lowercase();
+    let connection = joined(request.headers(), &http::header::CONNECTION).to_ascii_lowercase();
     if connection.contains("close") {
         return false;
     }

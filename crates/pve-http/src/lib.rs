@@ -9,7 +9,6 @@
 //! | `transport` | the byte stream below HTTP: stalls and a clean close |
 //! | `serve` | the request path as one list |
 //! | `head` | what a request's head may look like; URL space |
-//! | `credentials` | ticket and token out of the headers |
 //! | `params` | query and body become one map of parameters |
 //! | `multipart`, `upload` | a file upload is spooled with constant memory |
 //! | `forward` | the call is passed to `pvedaemon` |
@@ -24,7 +23,6 @@
 pub mod access_log;
 mod answer;
 pub mod config;
-mod credentials;
 mod format;
 mod forward;
 mod head;

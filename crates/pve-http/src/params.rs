@@ -12,7 +12,7 @@ use pve_schema::decode;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::credentials::joined;
+use crate::head::joined;
 use crate::refusal::Refusal;
 
 /// Largest body of a call in bytes; configurations and mappings fit, images have their own way.

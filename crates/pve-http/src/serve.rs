@@ -23,10 +23,10 @@ use crate::head::{self, Place};
 use crate::params::{self, Encoding, Input};
 use crate::refusal::Refusal;
 use crate::server::{Connection, Shared};
+use crate::start_page;
 use crate::transport::Transport;
 use crate::upload::{self, SpoolFile};
 use crate::websocket::{self, Backend};
-use crate::{credentials, start_page};
 
 /// Tells our proxy the status of an answer whose format always says 200: it decides about the spooled file.
 pub(crate) const INNER_STATUS: &str = "pveapistatus";
@@ -155,7 +155,7 @@ impl Connection {
         RequestHead {
             verb,
             path,
-            credentials: credentials::of(headers),
+            credentials: head::credentials(headers),
             csrf: text("CSRFPreventionToken"),
             client: Client {
                 address: Some(reported.unwrap_or(self.peer.ip())),
@@ -242,7 +242,7 @@ impl Shared {
     /// The client's `Accept-Encoding`, if there is compression.
     fn accept_encoding(&self, headers: &HeaderMap) -> Option<String> {
         let wanted = self.config.compression && headers.contains_key(ACCEPT_ENCODING);
-        wanted.then(|| credentials::joined(headers, &ACCEPT_ENCODING))
+        wanted.then(|| head::joined(headers, &ACCEPT_ENCODING))
     }
 }
 

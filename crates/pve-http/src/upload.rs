@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use pve_schema::Site;
 use serde_json::{Map, Value};
 
-use crate::credentials::joined;
+use crate::head::joined;
 use crate::multipart::{self, Event, Malformed, Parser};
 use crate::params::{content_length, next_chunk};
 use crate::refusal::Refusal;

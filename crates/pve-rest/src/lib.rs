@@ -16,7 +16,7 @@ pub mod reply;
 
 pub use call::Call;
 pub use error::ApiError;
-pub use pipeline::{Admitted, Credentials, ForwardTo, Outcome, Pipeline, RequestHead, Role};
+pub use pipeline::{Admitted, ForwardTo, Outcome, Pipeline, RequestHead, Role};
 pub use registry::{Handler, Registry};
 pub use reply::{Download, Endpoint, Reply};
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use pve_access::Credentials;
 use pve_contract::Verb;
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, NodeName};
@@ -21,15 +22,6 @@ pub enum Role {
     Root,
     /// `pveproxy`: `www-data`, forwards protected methods to the daemon and other nodes' methods to them.
     Web,
-}
-
-/// What a client presented to prove who it is, as text, not yet verified.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// A login ticket; it takes precedence over a token, even a stale one.
-    pub ticket: Option<String>,
-    /// An API token, `USER@REALM!TOKENID=SECRET`.
-    pub token: Option<String>,
 }
 
 /// What is known of a request before its body is read.
