@@ -16,6 +16,7 @@
 //! | [`pattern`] | regular expressions, compiled when first needed |
 //! | [`decode`] | query strings and bodies |
 //! | [`property_string`] | `key=value,…` texts |
+//! | [`section_config`] | files of sections: `storage.cfg`, `domains.cfg` |
 //! | [`list`], [`idmap`], [`size`], [`startup`], [`calendar`], [`text`] | small languages inside values |
 //! | [`digest`] | digests of configuration files |
 //!
@@ -35,6 +36,7 @@ pub mod params;
 pub mod pattern;
 pub mod property_string;
 pub mod schema;
+pub mod section_config;
 pub mod site;
 pub mod size;
 pub mod startup;

@@ -29,7 +29,7 @@ pub fn print(bytes: u64) -> String {
     let mut units = UNITS.iter();
     let mut unit = units.next();
     for larger in units {
-        if value % 1024 != 0 {
+        if !value.is_multiple_of(1024) {
             break;
         }
         value /= 1024;

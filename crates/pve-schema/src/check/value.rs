@@ -71,18 +71,32 @@ pub fn scalar_text(value: &Value) -> String {
     }
 }
 
-/// A JSON number as upstream's runtime prints it: integers as they are, others with up to 15 significant digits.
+/// Significant digits of a number that is no integer, as upstream's runtime prints it (`%.15g`).
+const DIGITS: usize = 15;
+
+/// A JSON number as text: integers as they are, others with up to 15 significant digits.
 fn number_text(number: &Number) -> String {
     match number.as_f64() {
-        Some(float) if number.is_f64() => {
-            if float.fract() == 0.0 && float.abs() < 1e15 {
-                format!("{float:.0}")
-            } else {
-                format!("{float}")
-            }
-        }
+        Some(float) if number.is_f64() => float_text(float),
         _ => number.to_string(),
     }
+}
+
+fn float_text(float: f64) -> String {
+    let scientific = format!("{float:.*e}", DIGITS - 1);
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    let trimmed = |text: &str| text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    let last_fixed = i32::try_from(DIGITS).unwrap_or(i32::MAX);
+    if (-5..last_fixed).contains(&exponent) {
+        let decimals = usize::try_from(last_fixed - 1 - exponent).unwrap_or_default();
+        let fixed = format!("{float:.decimals$}");
+        return if decimals == 0 { fixed } else { trimmed(&fixed) };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trimmed(mantissa), exponent.unsigned_abs())
 }
 
 fn array(schema: &Schema, items: Vec<Value>, name: &str, errors: &mut Errors) -> Param {
@@ -116,10 +130,12 @@ fn object(schema: &Schema, mut members: serde_json::Map<String, Value>, name: &s
         }
     }
     for (key, member_schema) in schema.properties {
-        if let Some(required) = member_schema.requires.filter(|_| sent.iter().any(|sent| sent == key)) {
-            if !sent.iter().any(|sent| sent == required) {
-                errors.requires(&below(name, required), key);
-            }
+        let is_sent = |name: &str| sent.iter().any(|sent| sent == name);
+        if let Some(required) = member_schema
+            .requires
+            .filter(|required| is_sent(key) && !is_sent(required))
+        {
+            errors.requires(&below(name, required), key);
         }
     }
     Param::Map(checked)
@@ -169,5 +185,28 @@ pub(super) fn normalised(schema: &Schema, value: Value) -> Value {
             }
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_upstreams_runtime_does() {
+        for (json, text) in [
+            ("7", "7"),
+            ("1e3", "1000"),
+            ("1.5", "1.5"),
+            ("0.30000000000000004", "0.3"),
+            ("1e20", "1e+20"),
+            ("1.25e-7", "1.25e-07"),
+            ("0.0001", "0.0001"),
+            ("-0.5", "-0.5"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            let value: Value = serde_json::from_str(json).unwrap();
+            assert_eq!(scalar_text(&value), text, "{json}");
+        }
     }
 }

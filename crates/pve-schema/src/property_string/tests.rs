@@ -102,36 +102,21 @@ static NIC: PropertyFormat = PropertyFormat {
 
 #[test]
 fn property_strings_are_read() {
-    let cases: [(u8, &PropertyFormat, &str, &[(&str, &str)]); 5] = [
-        (
-            35,
-            &DRIVE,
-            "local:100/a.qcow2,size=32G,ssd=on",
-            &[("file", "local:100/a.qcow2"), ("size", "32G"), ("ssd", "1")],
-        ),
-        (36, &DRIVE, "ssd=1,local:x/y", &[("ssd", "1"), ("file", "local:x/y")]),
-        (37, &DRIVE, "local:x,,ssd=0, ,", &[("file", "local:x"), ("ssd", "0")]),
-        (38, &DRIVE, "volume=local:y", &[("file", "local:y")]),
-        (
-            45,
-            &NIC,
-            "virtio=BC:24:11:00:00:01,bridge=vmbr0",
-            &[
-                ("model", "virtio"),
-                ("macaddr", "BC:24:11:00:00:01"),
-                ("bridge", "vmbr0"),
-            ],
-        ),
-    ];
-    for (vector, format, text, expected) in cases {
-        let format: &'static PropertyFormat = if std::ptr::eq(format, &raw const NIC) {
-            &NIC
-        } else {
-            &DRIVE
-        };
+    let reads = |vector: u8, format: &'static PropertyFormat, text: &str, expected: &[(&str, &str)]| {
         let expected: Properties = expected.iter().copied().collect();
         assert_eq!(parse(format, text), Ok(expected), "vector {vector}");
-    }
+    };
+    let drive = [("file", "local:100/a.qcow2"), ("size", "32G"), ("ssd", "1")];
+    reads(35, &DRIVE, "local:100/a.qcow2,size=32G,ssd=on", &drive);
+    reads(36, &DRIVE, "ssd=1,local:x/y", &[("ssd", "1"), ("file", "local:x/y")]);
+    reads(37, &DRIVE, "local:x,,ssd=0, ,", &[("file", "local:x"), ("ssd", "0")]);
+    reads(38, &DRIVE, "volume=local:y", &[("file", "local:y")]);
+    let nic = [
+        ("model", "virtio"),
+        ("macaddr", "BC:24:11:00:00:01"),
+        ("bridge", "vmbr0"),
+    ];
+    reads(45, &NIC, "virtio=BC:24:11:00:00:01,bridge=vmbr0", &nic);
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn labels(text: &str) -> Option<Vec<&str>> {
 fn is_base64(text: &str) -> bool {
     let data = text.trim_end_matches('=');
     !data.is_empty()
-        && text.len() % 4 == 0
+        && text.len().is_multiple_of(4)
         && text.len() - data.len() <= 2
         && data
             .bytes()
