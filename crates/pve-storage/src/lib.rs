@@ -1,1 +1,4 @@
 //! pve-storage
+
+pub mod kind;
+pub mod volume;
