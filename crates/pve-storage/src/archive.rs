@@ -92,7 +92,7 @@ impl ArchiveInfo {
             "gz" => Some(&["zcat"]),
             "lzo" => Some(&["lzop", "-d", "-c"]),
             "zst" => Some(&["zstd", "-q", "-d", "-c"]),
-            _ => Some(&["bzip2", "-d", "-c"]),
+            _ => Some(&["bzcat", "-q"]),
         }
     }
 }
