@@ -9,6 +9,8 @@
 pub mod file;
 pub mod options;
 pub mod retention;
+mod sections;
+mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +23,9 @@ use crate::path::default_content_dir;
 
 
 pub use retention::Retention;
+pub use value::option_kind;
+
+pub use file::StorageFile;
 
 /// Protected backups per guest for users who may not allocate storages (reference 08 §2.3).
 const PROTECTED_BACKUPS: i64 = 5;
