@@ -120,7 +120,10 @@ fn parse_stem(stem: &str) -> Option<(&'static str, u32, Option<ArchiveTime>)> {
     let (word, rest) = rest.split_once('-')?;
     let guest_type = ["qemu", "lxc", "openvz"].into_iter().find(|known| *known == word)?;
     let (digits, rest) = rest.split_once('-')?;
-    let vmid = digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    let vmid = digits
+        .parse()
+        .ok()
+        .filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))?;
     // Guests have three to nine digits; what else is called like a backup was renamed by hand.
     let canonical = (3..=9).contains(&digits.len()) && !digits.starts_with('0');
     let time = if canonical { parse_time(rest) } else { None };
@@ -157,7 +160,10 @@ mod tests {
     #[test]
     fn names_tell_type_format_and_guest() {
         let info = ArchiveInfo::of("vzdump-qemu-812-2026_02_03-04_05_06.vma.lzo").unwrap();
-        assert_eq!((info.guest_type, info.format, info.compression), ("qemu", "vma", Some("lzo")));
+        assert_eq!(
+            (info.guest_type, info.format, info.compression),
+            ("qemu", "vma", Some("lzo"))
+        );
         assert_eq!(info.decompressor().unwrap(), ["lzop", "-d", "-c"]);
         assert_eq!((info.vmid, info.is_standard()), (Some(812), true));
         assert_eq!(info.log_file.unwrap(), "vzdump-qemu-812-2026_02_03-04_05_06.log");
@@ -172,7 +178,10 @@ mod tests {
             assert!(!ArchiveInfo::of(renamed).unwrap().is_standard(), "{renamed}");
         }
         let error = ArchiveInfo::of("foo.tar").unwrap_err();
-        assert_eq!(error.to_string(), "ERROR: couldn't determine archive info from 'foo.tar'");
+        assert_eq!(
+            error.to_string(),
+            "ERROR: couldn't determine archive info from 'foo.tar'"
+        );
         assert_eq!(ArchiveInfo::of_listed("foo.tar").unwrap().guest_type, "unknown");
     }
 

@@ -97,10 +97,11 @@ pub fn limit(
         }
     }
     let free = wanted.is_some() && holds("/", "Sys.Modify");
-    if ask_datacenter && !free {
-        if let Some(own) = datacenter.and_then(|limits| limits.of(operation)) {
-            limit = lower(limit, own);
-        }
+    if ask_datacenter
+        && !free
+        && let Some(own) = datacenter.and_then(|limits| limits.of(operation))
+    {
+        limit = lower(limit, own);
     }
     limit.filter(|limit| *limit > 0.0)
 }
@@ -142,8 +143,14 @@ mod tests {
             assert_eq!(limit(operation, &storages, wanted, datacenter, &nobody), Some(expected));
         }
         let on = |wanted: &'static str| move |path: &str, _: &str| path == wanted;
-        assert_eq!(limit(Restore, &[a], Some(5000.0), datacenter, &on("/storage")), Some(5000.0));
-        assert_eq!(limit(Restore, &[a], Some(5000.0), datacenter, &on("/storage/a")), Some(5000.0));
+        assert_eq!(
+            limit(Restore, &[a], Some(5000.0), datacenter, &on("/storage")),
+            Some(5000.0)
+        );
+        assert_eq!(
+            limit(Restore, &[a], Some(5000.0), datacenter, &on("/storage/a")),
+            Some(5000.0)
+        );
         assert_eq!(limit(Restore, &[c], Some(5000.0), datacenter, &on("/")), Some(5000.0));
         assert_eq!(limit(Restore, &[c], None, None, &nobody), None);
         assert!("restore=x".parse::<Limits>().is_err() && "fast=1".parse::<Limits>().is_err());

@@ -150,22 +150,62 @@ mod tests {
         let zfs = config("zfspool: a pool=tank/vm");
         let mounted = config("zfspool: a pool=tank/vm mountpoint=/mnt/t");
         let vectors = [
-            (&dir, "99/base-99-disk-0.qcow2/812/vm-812-disk-1.qcow2", "", "/srv/a/images/812/vm-812-disk-1.qcow2"),
+            (
+                &dir,
+                "99/base-99-disk-0.qcow2/812/vm-812-disk-1.qcow2",
+                "",
+                "/srv/a/images/812/vm-812-disk-1.qcow2",
+            ),
             (&dir, "vztmpl/t.tar.gz", "", "/srv/a/template/cache/t.tar.gz"),
             (&dir, "backup/b.tgz", "", "/srv/a/dump/b.tgz"),
             (&isos, "iso/x.iso", "", "/srv/a/isos/x.iso"),
-            (&dir, "812/vm-812-disk-0.qcow2", "s1", "/srv/a/images/812/vm-812-disk-0.qcow2"),
+            (
+                &dir,
+                "812/vm-812-disk-0.qcow2",
+                "s1",
+                "/srv/a/images/812/vm-812-disk-0.qcow2",
+            ),
             (&dir, "812/vm-812-disk-0.raw", "s1", "can't snapshot this image format"),
-            (&chain, "812/vm-812-disk-0.qcow2", "s1", "/srv/a/images/812/snap-s1-vm-812-disk-0.qcow2"),
-            (&chain, "812/vm-812-disk-0.qcow2", "current", "/srv/a/images/812/vm-812-disk-0.qcow2"),
-            (&btrfs, "812/vm-812-disk-0.raw", "s1", "/srv/a/images/812/vm-812-disk-0@s1/disk.raw"),
-            (&btrfs, "812/subvol-812-disk-0.subvol", "s1", "/srv/a/images/812/subvol-812-disk-0.subvol@s1"),
-            (&lvm, "vm-812-disk-0.qcow2", "s1", "/dev/vgx/snap_vm-812-disk-0_s1.qcow2"),
+            (
+                &chain,
+                "812/vm-812-disk-0.qcow2",
+                "s1",
+                "/srv/a/images/812/snap-s1-vm-812-disk-0.qcow2",
+            ),
+            (
+                &chain,
+                "812/vm-812-disk-0.qcow2",
+                "current",
+                "/srv/a/images/812/vm-812-disk-0.qcow2",
+            ),
+            (
+                &btrfs,
+                "812/vm-812-disk-0.raw",
+                "s1",
+                "/srv/a/images/812/vm-812-disk-0@s1/disk.raw",
+            ),
+            (
+                &btrfs,
+                "812/subvol-812-disk-0.subvol",
+                "s1",
+                "/srv/a/images/812/subvol-812-disk-0.subvol@s1",
+            ),
+            (
+                &lvm,
+                "vm-812-disk-0.qcow2",
+                "s1",
+                "/dev/vgx/snap_vm-812-disk-0_s1.qcow2",
+            ),
             (&lvm, "vm-812-disk-0.qcow2", "", "/dev/vgx/vm-812-disk-0.qcow2"),
             (&thin, "vm-812-disk-0", "s1", "/dev/vgx/snap_vm-812-disk-0_s1"),
             (&mounted, "subvol-812-disk-0", "", "/mnt/t/subvol-812-disk-0"),
             (&zfs, "subvol-812-disk-0", "", "/tank/vm/subvol-812-disk-0"),
-            (&zfs, "base-9-disk-0/vm-812-disk-0", "s", "/dev/zvol/tank/vm/vm-812-disk-0@s"),
+            (
+                &zfs,
+                "base-9-disk-0/vm-812-disk-0",
+                "s",
+                "/dev/zvol/tank/vm/vm-812-disk-0@s",
+            ),
         ];
         for (config, name, snapshot, expected) in vectors {
             let volume = parse_volume_name(config.kind, name).unwrap();

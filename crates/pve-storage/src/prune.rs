@@ -66,7 +66,11 @@ fn local(time: i64, zone: &TimeZone) -> Zoned {
 /// Keeps the newest unmarked backup of each of `count` periods that have none yet, and removes the others of those.
 fn apply(count: u64, periods: &[String], order: &[usize], marks: &mut [Option<Mark>]) {
     let kept = |at: &usize| marks.get(*at).copied().flatten() == Some(Mark::Keep);
-    let covered: BTreeSet<&String> = order.iter().filter(|at| kept(at)).filter_map(|at| periods.get(*at)).collect();
+    let covered: BTreeSet<&String> = order
+        .iter()
+        .filter(|at| kept(at))
+        .filter_map(|at| periods.get(*at))
+        .collect();
     let mut seen = BTreeSet::new();
     for at in order {
         let (Some(period), Some(mark)) = (periods.get(*at), marks.get_mut(*at)) else {
@@ -94,7 +98,11 @@ mod tests {
     /// `2024-12-30`, `01-03 09:00` (of 2026) as Unix seconds.
     fn time(text: &str) -> i64 {
         let (date, clock) = text.split_once(' ').unwrap_or((text, "00:00"));
-        let date = if date.len() == 5 { format!("2026-{date}") } else { date.to_owned() };
+        let date = if date.len() == 5 {
+            format!("2026-{date}")
+        } else {
+            date.to_owned()
+        };
         format!("{date}T{clock}:00Z").parse::<Timestamp>().unwrap().as_second()
     }
 

@@ -48,7 +48,10 @@ pub fn create(path: &Path, format: ImageFormat, size_kib: u64, option: Option<&s
     if let Some(mode) = mode {
         command = command.args(["-o", &format!("preallocation={mode}")]);
     }
-    command.args(["-f", format.as_str()]).arg(path).arg(format!("{size_kib}K"))
+    command
+        .args(["-f", format.as_str()])
+        .arg(path)
+        .arg(format!("{size_kib}K"))
 }
 
 /// Makes a qcow2 image on top of another. `backing` is taken as it is: relative to the new image's directory.
@@ -218,7 +221,10 @@ mod tests {
                 "create -F raw -b ../9/base-9-disk-0.raw -f qcow2 PATH \
                  -o extended_l2=on,cluster_size=128k,preallocation=off",
             ),
-            (info(path, Some(ImageFormat::Qcow2)), "info -U --output=json PATH -f qcow2"),
+            (
+                info(path, Some(ImageFormat::Qcow2)),
+                "info -U --output=json PATH -f qcow2",
+            ),
             (
                 resize(path, ImageFormat::Raw, 2048, Some("full")),
                 "resize --preallocation=full -f raw PATH 2048",
@@ -226,7 +232,10 @@ mod tests {
             (snapshot(path, SnapshotAction::Delete, "a b"), "snapshot -d 'a b' PATH"),
         ];
         for (command, expected) in lines {
-            let expected = format!("/usr/bin/qemu-img {}", expected.replace("PATH", &path.display().to_string()));
+            let expected = format!(
+                "/usr/bin/qemu-img {}",
+                expected.replace("PATH", &path.display().to_string())
+            );
             assert_eq!(command.to_string(), expected);
         }
     }

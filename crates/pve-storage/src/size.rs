@@ -80,10 +80,15 @@ fn image_info(path: &Path, format: ImageFormat, meta: &Metadata) -> Option<SizeI
         }
     };
     if is_of_other_format(&output) {
-        log::warn!("image '{}' is not in {format} format - treating it as raw", path.display());
+        log::warn!(
+            "image '{}' is not in {format} format - treating it as raw",
+            path.display()
+        );
         return Some(raw_info(meta, "invalid"));
     }
-    let info = ImageInfo::parse(&output.stdout).ok().filter(|_| output.status.success());
+    let info = ImageInfo::parse(&output.stdout)
+        .ok()
+        .filter(|_| output.status.success());
     let Some(info) = info else {
         log::warn!("could not get size of '{}': {}", path.display(), output.stderr_text());
         return None;
@@ -112,10 +117,7 @@ pub fn check_untrusted(path: &Path, format: Option<ImageFormat>) -> Result<SizeI
     let shown = || path.display().to_string();
     let meta = path.metadata().map_err(|_| StorageError::Stat(shown()))?;
     let output = qemu_img::info(path, format).run()?;
-    let info = ImageInfo::parse(&output.stdout).map_err(|source| StorageError::ImageInfo {
-        path: shown(),
-        source,
-    })?;
+    let info = ImageInfo::parse(&output.stdout).map_err(|source| StorageError::ImageInfo { path: shown(), source })?;
     if let Some(what) = info.outside_reference() {
         return Err(StorageError::Untrusted { what, path: shown() });
     }
@@ -138,9 +140,15 @@ mod tests {
     use super::*;
 
     fn qemu_img(args: &[&str], at: &Path) {
-        let mut args: Vec<String> = args.iter().map(|arg| arg.replace("PATH", &at.display().to_string())).collect();
+        let mut args: Vec<String> = args
+            .iter()
+            .map(|arg| arg.replace("PATH", &at.display().to_string()))
+            .collect();
         args.insert(1, "-q".into());
-        Command::new("/usr/bin/qemu-img", Duration::from_secs(30)).args(args).run().unwrap();
+        Command::new("/usr/bin/qemu-img", Duration::from_secs(30))
+            .args(args)
+            .run()
+            .unwrap();
     }
 
     #[test]
@@ -156,8 +164,14 @@ mod tests {
         let info = file_size_info(dir.path(), ImageFormat::Subvol).unwrap().unwrap();
         assert_eq!((info.size, info.format.as_str()), (0, "subvol"));
         let error = file_size_info(dir.path(), ImageFormat::Raw).unwrap_err().to_string();
-        assert_eq!(error, format!("expected format 'raw', but '{}' is a directory", dir.path().display()));
-        assert_eq!(file_size_info(&dir.path().join("none"), ImageFormat::Raw).unwrap(), None);
+        assert_eq!(
+            error,
+            format!("expected format 'raw', but '{}' is a directory", dir.path().display())
+        );
+        assert_eq!(
+            file_size_info(&dir.path().join("none"), ImageFormat::Raw).unwrap(),
+            None
+        );
     }
 
     #[test]
@@ -203,7 +217,15 @@ mod tests {
 
         let split = dir.path().join("split.vmdk");
         qemu_img(
-            &["create", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", "PATH", "5G"],
+            &[
+                "create",
+                "-f",
+                "vmdk",
+                "-o",
+                "subformat=twoGbMaxExtentSparse",
+                "PATH",
+                "5G",
+            ],
             &split,
         );
         assert!(message(&split, Some(ImageFormat::Vmdk)).contains("not allowed for untrusted image"));

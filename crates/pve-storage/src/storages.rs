@@ -87,11 +87,7 @@ impl Storages {
     ///
     /// # Errors
     /// There is no such storage, it is disabled, or it is not for the node.
-    pub fn check_enabled(
-        &self,
-        storage: &StorageId,
-        node: Option<&NodeName>,
-    ) -> Result<&StorageConfig, StorageError> {
+    pub fn check_enabled(&self, storage: &StorageId, node: Option<&NodeName>) -> Result<&StorageConfig, StorageError> {
         let config = self.config(storage)?;
         if config.is_disabled() {
             return Err(StorageError::Disabled(storage.clone()));
@@ -242,7 +238,11 @@ impl Storages {
         let (config, name) = self.parse(volume)?;
         self.activate(&config.id)?;
         let path = volume_path(config, &name, None)?;
-        let format = name.format.as_ref().and_then(VolumeFormat::image).unwrap_or(ImageFormat::Raw);
+        let format = name
+            .format
+            .as_ref()
+            .and_then(VolumeFormat::image)
+            .unwrap_or(ImageFormat::Raw);
         let info = file_size_info(&path, format)?;
         info.ok_or_else(|| StorageError::NoSize(volume.to_string()))
     }
@@ -379,8 +379,13 @@ impl Storages {
             vmid: None,
         };
         let backups = listing::list(config, &wanted, &|_| false)?;
-        let owner = backups.iter().find(|row| row.volid == volume.to_string()).map(|row| row.vmid);
-        let protected = backups.iter().filter(|row| row.protected.is_some() && Some(row.vmid) == owner);
+        let owner = backups
+            .iter()
+            .find(|row| row.volid == volume.to_string())
+            .map(|row| row.vmid);
+        let protected = backups
+            .iter()
+            .filter(|row| row.protected.is_some() && Some(row.vmid) == owner);
         if u64::try_from(protected.count()).unwrap_or(u64::MAX) >= limit {
             return Err(StorageError::ProtectedLimit {
                 limit,
@@ -412,7 +417,10 @@ impl Storages {
     /// The volume that a path belongs to, if it is one of a file based storage that this node may use.
     pub fn associate_path(&self, path: &Path) -> Option<VolumeId> {
         let usable = |config: &&StorageConfig| !config.is_disabled() && config.is_for_node(&self.context.site.node);
-        self.file.iter().filter(usable).find_map(|config| associate(config, path))
+        self.file
+            .iter()
+            .filter(usable)
+            .find_map(|config| associate(config, path))
     }
 
     /// Runs code while nobody else changes the storage's content: cluster-wide if it is shared.
@@ -476,5 +484,7 @@ fn associate(config: &StorageConfig, path: &Path) -> Option<VolumeId> {
         Content::Snippets,
         Content::Import,
     ];
-    kinds.into_iter().find_map(|content| volume(format!("{content}/{}", below(content)?)))
+    kinds
+        .into_iter()
+        .find_map(|content| volume(format!("{content}/{}", below(content)?)))
 }

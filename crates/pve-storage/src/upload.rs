@@ -19,7 +19,9 @@ pub enum InvalidFileName {
 pub fn normalise_file_name(name: &str) -> String {
     let file = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    file.bytes().map(|b| if plain(b) { char::from(b) } else { '_' }).collect()
+    file.bytes()
+        .map(|b| if plain(b) { char::from(b) } else { '_' })
+        .collect()
 }
 
 /// The name under which a user's file is stored as some kind of content.
@@ -75,7 +77,10 @@ mod tests {
             assert_eq!(fits(Content::Import, name).unwrap(), name);
         }
         for name in ["x.ovf", "x.img", ".ova", "ova"] {
-            assert_eq!(fits(Content::Import, name).unwrap_err(), "invalid filename or wrong extension");
+            assert_eq!(
+                fits(Content::Import, name).unwrap_err(),
+                "invalid filename or wrong extension"
+            );
         }
         assert_eq!(fits(Content::Iso, "a b.IMG").unwrap(), "a_b.IMG");
         for (content, name) in [

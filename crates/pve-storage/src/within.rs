@@ -39,11 +39,13 @@ impl Drop for Slot {
 pub(crate) fn within<T: Send + 'static>(deadline: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let slot = Slot::take()?;
     let (sender, receiver) = mpsc::channel();
-    let spawned = std::thread::Builder::new().name("storage-call".to_owned()).spawn(move || {
-        let _slot = slot;
-        // Nobody listens any more after the deadline.
-        let _ = sender.send(call());
-    });
+    let spawned = std::thread::Builder::new()
+        .name("storage-call".to_owned())
+        .spawn(move || {
+            let _slot = slot;
+            // Nobody listens any more after the deadline.
+            let _ = sender.send(call());
+        });
     spawned.ok()?;
     receiver.recv_timeout(deadline).ok()
 }

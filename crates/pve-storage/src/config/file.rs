@@ -95,19 +95,6 @@ impl StorageFile {
         self.storages.iter().find(|config| config.id == *id)
     }
 
-    /// Puts a storage in its place, or at the end.
-    pub(crate) fn put(&mut self, config: StorageConfig) {
-        match self.storages.iter_mut().find(|known| known.id == config.id) {
-            Some(known) => *known = config,
-            None => self.storages.push(config),
-        }
-    }
-
-    /// Takes a storage out.
-    pub(crate) fn remove(&mut self, id: &StorageId) {
-        self.storages.retain(|config| config.id != *id);
-    }
-
     fn section(&mut self, raw: &RawSection) -> Option<StorageConfig> {
         let RawSection { id, line, .. } = raw;
         let skipped = |reason: String| format!("file {STORAGE_CFG} line {line} (skip section '{id}'): {reason}");
@@ -194,7 +181,9 @@ impl StorageFile {
     fn write_section(&self, config: &StorageConfig, text: &mut String) -> Result<(), String> {
         let required = options::required(config.kind);
         let value = |option: &str| match config.get(option) {
-            Some(path) if option == "path" && config.id.as_str() == LOCAL && path == self.local_path => Some(LOCAL_PATH),
+            Some(path) if option == "path" && config.id.as_str() == LOCAL && path == self.local_path => {
+                Some(LOCAL_PATH)
+            }
             value => value.filter(|value| !value.is_empty()),
         };
         let mut lines = String::new();
@@ -202,9 +191,8 @@ impl StorageFile {
             lines.push_str("\tdisable\n");
         }
         for option in &required {
-            let value = value(option).ok_or_else(|| {
-                format!("section '{}' - missing value for required option '{option}'", config.id)
-            })?;
+            let value = value(option)
+                .ok_or_else(|| format!("section '{}' - missing value for required option '{option}'", config.id))?;
             let _ = writeln!(lines, "\t{option} {value}");
         }
         let others = config.options().map(|(option, _)| option);

@@ -21,7 +21,6 @@ use pve_schema::list;
 use crate::kind::{Content, ContentSet, ImageFormat, StorageKind};
 use crate::path::default_content_dir;
 
-
 pub use retention::Retention;
 pub use value::option_kind;
 
@@ -190,7 +189,10 @@ pub(crate) mod testing {
     pub(crate) fn config(line: &str) -> StorageConfig {
         let (kind, rest) = line.split_once(": ").unwrap();
         let mut words = rest.split(' ');
-        let mut config = StorageConfig::new(words.next().unwrap().parse().unwrap_or_else(|_| "aa".parse().unwrap()), kind.parse().unwrap());
+        let mut config = StorageConfig::new(
+            words.next().unwrap().parse().unwrap_or_else(|_| "aa".parse().unwrap()),
+            kind.parse().unwrap(),
+        );
         for word in words {
             let (option, value) = word.split_once('=').unwrap();
             config.options.insert(option.to_owned(), value.to_owned());
@@ -225,7 +227,10 @@ mod tests {
         assert_eq!(config("dir: aa path=/p").formats(), [Raw, Qcow2, Vmdk, Subvol]);
         assert_eq!(config("dir: aa format=vmdk").formats(), [Vmdk, Raw, Qcow2, Subvol]);
         assert_eq!(config("lvm: aa").default_format(), Some(Raw));
-        assert_eq!(config("lvm: aa snapshot-as-volume-chain=1").default_format(), Some(Qcow2));
+        assert_eq!(
+            config("lvm: aa snapshot-as-volume-chain=1").default_format(),
+            Some(Qcow2)
+        );
         assert_eq!(config("pbs: aa").default_format(), None);
     }
 

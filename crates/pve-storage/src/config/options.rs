@@ -33,9 +33,7 @@ impl Use {
 /// (reference 08 §2.4).
 pub const SENSITIVE: [&str; 4] = ["encryption-key", "keyring", "master-pubkey", "password"];
 
-use StorageKind::{
-    Btrfs, Cephfs, Cifs, Dir, Esxi, Iscsi, Iscsidirect, Lvm, Lvmthin, Nfs, Pbs, Rbd, Zfs, Zfspool,
-};
+use StorageKind::{Btrfs, Cephfs, Cifs, Dir, Esxi, Iscsi, Iscsidirect, Lvm, Lvmthin, Nfs, Pbs, Rbd, Zfs, Zfspool};
 use Use::{Fixed, Optional, Required, RequiredFixed};
 
 /// An option's name, and the types that have it.
@@ -50,12 +48,27 @@ const TABLE: &[Row] = &[
     (
         "bwlimit",
         &[(
-            &[Dir, Nfs, Cifs, Cephfs, Lvm, Lvmthin, Zfspool, Zfs, Rbd, Iscsi, Iscsidirect],
+            &[
+                Dir,
+                Nfs,
+                Cifs,
+                Cephfs,
+                Lvm,
+                Lvmthin,
+                Zfspool,
+                Zfs,
+                Rbd,
+                Iscsi,
+                Iscsidirect,
+            ],
             Optional,
         )],
     ),
     ("prune-backups", &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Optional)]),
-    ("max-protected-backups", &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Optional)]),
+    (
+        "max-protected-backups",
+        &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Optional)],
+    ),
     ("format", &[(FILES, Optional)]),
     ("preallocation", &[(&[Dir, Btrfs, Nfs, Cifs], Optional)]),
     ("mkdir", &[(FILES, Optional)]),
@@ -63,14 +76,20 @@ const TABLE: &[Row] = &[
     ("create-subdirs", &[(FILES, Optional)]),
     ("content-dirs", &[(&[Dir, Nfs, Cifs, Cephfs], Optional)]),
     ("is_mountpoint", &[(&[Dir, Btrfs], Optional)]),
-    ("snapshot-as-volume-chain", &[(&[Dir, Nfs, Cifs], Fixed), (&[Lvm], Optional)]),
+    (
+        "snapshot-as-volume-chain",
+        &[(&[Dir, Nfs, Cifs], Fixed), (&[Lvm], Optional)],
+    ),
     ("nocow", &[(&[Btrfs], Optional)]),
     ("server", &[(&[Nfs, Cifs, Pbs], RequiredFixed), (&[Esxi], Required)]),
     ("export", &[(&[Nfs], RequiredFixed)]),
     ("options", &[(&[Nfs, Cifs, Cephfs], Optional)]),
     ("share", &[(&[Cifs], RequiredFixed)]),
     ("subdir", &[(&[Cifs, Cephfs], Optional)]),
-    ("username", &[(&[Cifs, Cephfs, Rbd, Pbs], Optional), (&[Esxi], Required)]),
+    (
+        "username",
+        &[(&[Cifs, Cephfs, Rbd, Pbs], Optional), (&[Esxi], Required)],
+    ),
     ("password", &[(&[Cifs, Pbs, Esxi], Optional)]),
     ("domain", &[(&[Cifs], Optional)]),
     ("smbversion", &[(&[Cifs], Optional)]),
@@ -153,7 +172,10 @@ mod tests {
         assert_eq!(required(Dir), ["path"]);
         assert_eq!(required(Nfs), ["export", "path", "server"]);
         assert_eq!(required(Esxi), ["server", "username"]);
-        assert_eq!(required(Zfs), ["blocksize", "iscsiprovider", "pool", "portal", "target"]);
+        assert_eq!(
+            required(Zfs),
+            ["blocksize", "iscsiprovider", "pool", "portal", "target"]
+        );
         assert_eq!(required(Rbd), [""; 0]);
         assert_eq!(use_of(Zfspool, "blocksize"), Some(Optional));
         assert_eq!(use_of(Dir, "server"), None);

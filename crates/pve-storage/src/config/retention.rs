@@ -123,7 +123,10 @@ mod tests {
         }
         assert_eq!(text("keep-last=3,keep-daily=7").unwrap(), "keep-daily=7,keep-last=3");
         assert_eq!(text("keep-all=0,keep-last=1").unwrap(), "keep-last=1");
-        assert_eq!(text("keep-all=1,keep-last=2").unwrap_err(), InvalidRetention::AllWithOthers);
+        assert_eq!(
+            text("keep-all=1,keep-last=2").unwrap_err(),
+            InvalidRetention::AllWithOthers
+        );
         assert!(text("keep-last").is_err() && text("keep-last=-1").is_err() && text("keep=1").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pve_contract::{find, Verb};
+use pve_contract::{Verb, find};
 use pve_schema::check;
 use pve_schema::ids::NodeName;
 use pve_schema::list;
@@ -51,7 +51,9 @@ pub(super) fn decode(kind: StorageKind, option: &str, value: &str) -> Result<Opt
 }
 
 fn nodes(value: &str) -> Option<String> {
-    let names = list::split(value).into_iter().filter_map(|name| name.parse::<NodeName>().ok());
+    let names = list::split(value)
+        .into_iter()
+        .filter_map(|name| name.parse::<NodeName>().ok());
     let names: BTreeSet<String> = names.map(String::from).collect();
     let names: Vec<String> = names.into_iter().collect();
     (!names.is_empty()).then(|| names.join(","))

@@ -1,8 +1,8 @@
 //! Disks in files: make, remove, resize, snapshots.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +53,9 @@ pub(crate) fn alloc(config: &StorageConfig, new: NewImage<'_>) -> Result<String,
     let directory = images.join(vmid.to_string());
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(DIRECTORY_MODE);
-    builder.create(&directory).map_err(StorageError::io("create", &directory))?;
+    builder
+        .create(&directory)
+        .map_err(StorageError::io("create", &directory))?;
     let name = match new.name {
         Some(name) => name.to_owned(),
         None => {
@@ -101,7 +103,11 @@ fn create_subvolume(path: &Path, size_kib: u64) -> Result<(), StorageError> {
 
 /// The file is ours before `qemu-img` fills it: nobody else's is overwritten, and nobody else may read what is in it.
 fn create_file(config: &StorageConfig, path: &Path, new: NewImage<'_>) -> Result<(), StorageError> {
-    let claimed = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
+    let claimed = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path);
     match claimed {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(StorageError::ImageExists(path.to_owned()));
@@ -173,7 +179,10 @@ fn companions(config: &StorageConfig, volume: &VolumeName, path: &Path) -> Vec<P
             let directory = path.parent().unwrap_or(Path::new("/"));
             let suffix = format!("-{}", volume.name);
             let is_snapshot = |name: &String| name.starts_with("snap-") && name.ends_with(&suffix);
-            let names = file_names(directory).unwrap_or_default().into_iter().filter(is_snapshot);
+            let names = file_names(directory)
+                .unwrap_or_default()
+                .into_iter()
+                .filter(is_snapshot);
             names.map(|name| directory.join(name)).collect()
         }
         _ => Vec::new(),
@@ -215,9 +224,4 @@ fn image_format(volume: &VolumeName) -> Option<ImageFormat> {
         return None;
     }
     volume.format.as_ref().and_then(|format| format.image())
-}
-
-/// Gives a file the mode that everybody may read it with, as media and templates have it.
-pub(crate) fn make_readable(path: &Path) -> Result<(), StorageError> {
-    fs::set_permissions(path, Permissions::from_mode(0o644)).map_err(StorageError::io("chmod", path))
 }

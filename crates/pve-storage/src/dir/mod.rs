@@ -182,9 +182,15 @@ mod tests {
     fn activation_makes_the_directories_of_the_enabled_content() {
         let dir = tempfile::tempdir().unwrap();
         let base = dir.path().join("new/base");
-        let config = config(&format!("dir: aa path={} content=iso,rootdir content-dirs=iso=i.so", base.display()));
+        let config = config(&format!(
+            "dir: aa path={} content=iso,rootdir content-dirs=iso=i.so",
+            base.display()
+        ));
         activate(&config).unwrap();
-        let mut made: Vec<_> = fs::read_dir(&base).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut made: Vec<_> = fs::read_dir(&base)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         made.sort();
         assert_eq!(made, ["dump", "i.so", "private"]);
         activate(&config).unwrap();
@@ -224,7 +230,10 @@ mod tests {
         let full = status(&config("dir: aa path=/"));
         assert!(full.active && full.total >= full.used && full.total >= full.available && full.used > 0);
         assert_eq!(status(&config("dir: aa path=/nonexistent")), Status::default());
-        assert_eq!(status(&config("dir: aa path=/ is_mountpoint=/nonexistent")), Status::default());
+        assert_eq!(
+            status(&config("dir: aa path=/ is_mountpoint=/nonexistent")),
+            Status::default()
+        );
     }
 
     #[test]

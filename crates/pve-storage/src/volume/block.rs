@@ -76,7 +76,8 @@ pub(super) fn parse_iscsi(volume: &str) -> Result<VolumeName, InvalidVolumeName>
     let mut parts = volume.splitn(4, '.');
     let numbers = parts.by_ref().take(3).filter(|part| is_digits(part)).count();
     let name = parts.next().unwrap_or_default();
-    let plain = !name.is_empty() && name != "." && name != ".." && !name.contains(|c: char| c == '/' || c.is_whitespace());
+    let plain =
+        !name.is_empty() && name != "." && name != ".." && !name.contains(|c: char| c == '/' || c.is_whitespace());
     if numbers != 3 || !plain {
         return Err(InvalidVolumeName::Iscsi(volume.to_owned()));
     }
@@ -145,5 +146,9 @@ pub(super) fn parse_esxi(volume: &str) -> Result<VolumeName, InvalidVolumeName> 
     } else {
         ImageFormat::Raw
     };
-    Ok(VolumeName::new(Content::Images, volume, Some(VolumeFormat::Image(format))))
+    Ok(VolumeName::new(
+        Content::Images,
+        volume,
+        Some(VolumeFormat::Image(format)),
+    ))
 }

@@ -97,7 +97,9 @@ pub fn is_backup_file(name: &str) -> bool {
         .iter()
         .find_map(|compression| strip_extension(name, compression))
         .unwrap_or(name);
-    let archive = ["tar", "vma"].iter().any(|extension| strip_extension(plain, extension).is_some());
+    let archive = ["tar", "vma"]
+        .iter()
+        .any(|extension| strip_extension(plain, extension).is_some());
     archive || strip_extension(name, "tgz").is_some()
 }
 

@@ -66,6 +66,8 @@ fn strip_suffix_of(name: &str) -> &str {
 fn disk_number(name: &str, vmid: u32) -> Option<u32> {
     let owner = owner_after_prefix(name, &["vm", "base", "subvol", "basevol"])?;
     let rest = name.splitn(3, '-').nth(2)?.strip_prefix("disk-")?;
-    let digits = rest.find(|c: char| !c.is_ascii_digit()).map_or(rest, |end| &rest[..end]);
+    let digits = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .map_or(rest, |end| &rest[..end]);
     if owner == vmid { digits.parse().ok() } else { None }
 }
