@@ -1,0 +1,31 @@
+# Each line calls cargo or a script; `make help` lists the targets.
+.PHONY: help run test lint coverage
+
+ROOT ?= /var/lib/pve-lab/default
+LAB = $(if $(filter 0,$(shell id -u)),,sudo) target/release/pve-lab
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+run: ## Install what is missing, build, start a lab (ROOT=… chooses where its state lives; ARGS=… go to pve-lab)
+	tools/check-rust
+	tools/install tools/packages/run.txt
+	cargo build --release --locked
+	$(LAB) start --root $(ROOT) $(ARGS)
+
+test: ## Install what is missing and run every test
+	tools/check-rust
+	tools/install tools/packages/run.txt tools/packages/test.txt
+	$(MAKE) --no-print-directory lint
+	cargo test --workspace --locked
+	tests/run
+
+lint: ## Formatting, clippy, rows of crates, licences, coverage table
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo xtask rows
+	cargo xtask licences
+	cargo xtask coverage --check
+
+coverage: ## Write docs/coverage.md from the registries
+	cargo xtask coverage
