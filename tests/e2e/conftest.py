@@ -1,0 +1,41 @@
+"""Fixtures: labs, their clients, and the tiny guest."""
+
+import pathlib
+
+import pytest
+
+from lab import Lab
+
+ISO = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "tiny-guest.iso"
+
+
+@pytest.fixture(scope="session")
+def iso():
+    """The bootable ISO of the tiny guest."""
+    assert ISO.exists(), "run tests/run: it builds the tiny guest"
+    return ISO
+
+
+@pytest.fixture(scope="session")
+def system_user():
+    """A user of this machine, for logins through PAM: (name, password)."""
+    from lab import SystemUser
+
+    with SystemUser() as user:
+        yield user
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """One running lab per test module."""
+    with Lab(tmp_path_factory.mktemp("lab")) as running:
+        yield running
+
+
+@pytest.fixture
+def bridge():
+    """A bridge of this machine that exists for the length of a test."""
+    from lab import Bridge
+
+    with Bridge("pvetest0") as made:
+        yield made

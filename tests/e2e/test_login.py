@@ -1,0 +1,121 @@
+"""Ways in, and ways that stay shut."""
+
+import proxmoxer
+import pytest
+import requests
+
+
+def test_version_is_what_clients_expect(lab):
+    version = lab.api().version.get()
+    assert (version["version"], version["release"]) == ("9.2.3", "9.2")
+
+
+def test_pve_realm_lets_the_right_password_in(lab):
+    assert lab.api().access.users("admin@pve").get()["enable"] == 1
+
+
+def test_pam_realm_asks_the_machine(lab, system_user):
+    user = f"{system_user.name}@pam"
+    assert lab.call("POST", "/access/users", userid=user).status_code == 200
+    api = lab.api(user, system_user.password)
+    assert api.version.get()["release"] == "9.2"
+    with pytest.raises(proxmoxer.AuthenticationError):
+        lab.api(user, system_user.password + "x")
+
+
+def test_a_wrong_password_is_refused_late_and_without_a_reason(lab):
+    answer = requests.post(
+        f"{lab.url}/api2/json/access/ticket",
+        data={"username": "admin@pve", "password": "wrong"},
+        verify=False,
+        timeout=30,
+    )
+    assert (answer.status_code, answer.reason) == (401, "authentication failure")
+    assert answer.json() == {"data": None, "message": "authentication failure\n"}
+    assert answer.elapsed.total_seconds() >= 2.9
+
+
+def test_no_ticket_gives_401_without_a_body(lab):
+    answer = requests.get(f"{lab.url}/api2/json/version", verify=False, timeout=30)
+    assert (answer.status_code, answer.reason, answer.content) == (401, "No ticket", b"")
+
+
+def test_a_change_needs_the_csrf_token(lab):
+    session = lab.session()
+    del session.headers["CSRFPreventionToken"]
+    answer = session.post(f"{lab.url}/api2/json/access/groups", data={"groupid": "nocsrf"}, timeout=30)
+    assert (answer.status_code, answer.reason) == (401, "Permission denied - invalid csrf token")
+    assert "nocsrf" not in lab.call("GET", "/access/groups").text
+
+
+def test_a_user_without_privileges_sees_and_does_nothing(lab):
+    assert lab.call("POST", "/access/users", userid="nobody@pve", password="nothing-at-all").status_code == 200
+    api = lab.api("nobody@pve", "nothing-at-all")
+    assert api.nodes(lab.node).qemu.get() == []
+    with pytest.raises(proxmoxer.ResourceException) as refused:
+        api.nodes(lab.node).qemu.post(vmid=100)
+    assert refused.value.status_code == 403
+    with pytest.raises(proxmoxer.ResourceException) as refused:
+        api.nodes(lab.node).storage("local").content.post(filename="vm-100-disk-0.raw", vmid=100, size="1M")
+    assert refused.value.status_code == 403
+
+
+def test_rights_follow_roles_groups_and_acls(lab):
+    root = lambda verb, path, **parameters: lab.call(verb, path, **parameters).raise_for_status()
+    root("POST", "/access/users", userid="dev@pve", password="developer")
+    root("POST", "/access/groups", groupid="devs")
+    root("PUT", "/access/users/dev@pve", groups="devs")
+    root("POST", "/access/roles", roleid="Looker", privs="VM.Audit")
+    root("PUT", "/access/acl", path="/vms", roles="Looker", groups="devs")
+    rights = lab.api("dev@pve", "developer").access.permissions.get(path="/vms/4711")
+    assert rights == {"/vms/4711": {"VM.Audit": 1}}
+
+
+def test_a_ticket_renews_itself(lab):
+    api = lab.api()
+    ticket, csrf = api.get_tokens()
+    renewed = requests.post(
+        f"{lab.url}/api2/json/access/ticket",
+        data={"username": "admin@pve", "password": ticket},
+        verify=False,
+        timeout=30,
+    ).json()["data"]
+    assert renewed["ticket"].startswith("PVE:admin@pve:")
+    assert csrf.split(":")[0] == ticket.split(":")[2]
+
+
+def test_start_page_tells_nothing_secret(lab):
+    page = requests.get(f"{lab.url}/", verify=False, timeout=30)
+    assert page.status_code == 200
+    assert "9.2.3" in page.text
+    assert lab.password not in page.text
+
+
+def test_plain_http_on_the_tls_port_is_redirected(lab):
+    answer = requests.get(f"http://{lab.address}:8006/x?y=1", allow_redirects=False, timeout=30)
+    assert answer.status_code == 301
+    assert answer.headers["Location"] == f"https://{lab.address}:8006/x?y=1"
+
+
+def test_methods_without_a_handler_say_so(lab):
+    answer = lab.call("GET", "/cluster/ha/rules")
+    assert answer.status_code == 501
+    answer = lab.call("GET", "/no/such/path")
+    assert (answer.status_code, answer.reason) == (501, "Method 'GET /no/such/path' not implemented")
+
+
+def test_extjs_always_answers_200(lab):
+    answer = lab.session().get(f"{lab.url}/api2/extjs/no/such/path", timeout=30)
+    assert answer.status_code == 200
+    assert (answer.json()["success"], answer.json()["status"]) == (0, 501)
+
+
+def test_the_certificate_comes_from_the_labs_own_ca(lab):
+    ca = lab.root / "etc/pve/pve-root-ca.pem"
+    session = lab.session()
+    session.verify = str(ca)
+    # The certificate names localhost and the node, not a lab's 127.0.0.N: the check of the name is left out.
+    adapter = requests.adapters.HTTPAdapter()
+    adapter.init_poolmanager(10, 10, assert_hostname=False)
+    session.mount("https://", adapter)
+    assert session.get(f"{lab.url}/api2/json/version", timeout=30).status_code == 200
