@@ -9,13 +9,13 @@ help: ## List the targets
 
 run: ## Install what is missing, build, start a lab (ROOT=… chooses where its state lives; ARGS=… go to pve-lab)
 	tools/check-rust
-	tools/install tools/packages/run.txt
+	tools/install packages/run.txt
 	cargo build --release --locked
 	$(LAB) start --root $(ROOT) $(ARGS)
 
 test: ## Install what is missing and run every test
 	tools/check-rust
-	tools/install tools/packages/run.txt tools/packages/test.txt
+	tools/install packages/run.txt packages/test.txt
 	$(MAKE) --no-print-directory lint
 	cargo test --workspace --locked
 	tests/run

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use pve_access::Credentials;
-use pve_contract::Verb;
+use pve_access::{AccessControl, Credentials};
+use pve_contract::{Merged, Method, Verb, merge, route};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, NodeName};
 use serde_json::{Map, Value};
 
 use crate::call::Client;
-use crate::{ApiError, Registry, Reply};
+use crate::{ApiError, Call, Registry, Reply};
 
 /// Which side runs the pipeline; it decides what is executed here and what is forwarded (reference 01 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,20 +90,171 @@ impl Pipeline {
     ///
     /// # Errors
     /// The refusal; the transport sends it late and without a body.
-    pub async fn authenticate(&self, _head: RequestHead) -> Result<Admitted, ApiError> {
-        Err(ApiError::status(
-            500,
-            "RPCEnvironment init request failed: there is no access control yet",
-        ))
+    pub async fn authenticate(&self, head: RequestHead) -> Result<Admitted, ApiError> {
+        let access = self.access()?;
+        if is_open_to_strangers(&head) {
+            return Ok(Admitted {
+                head,
+                caller: None,
+                upload: false,
+            });
+        }
+        let caller = access.authenticate(&head.credentials)?;
+        let upload = upload_target(&head);
+        if let Some(storage) = upload {
+            access.require_all(&caller, &format!("/storage/{storage}"), &["Datastore.AllocateTemplate"])?;
+        } else if self.demands_csrf_token(&head) {
+            access.verify_csrf(&caller, head.csrf.as_deref())?;
+        }
+        let upload = upload.is_some();
+        Ok(Admitted {
+            head,
+            caller: Some(caller),
+            upload,
+        })
     }
 
     /// Steps 4 to 9: route, token rule, permission, node, privilege, parameters, handler (reference 01 §3.7).
     ///
     /// `params` are the decoded query and body together, without `_dc`.
-    pub async fn dispatch(&self, admitted: &Admitted, _params: Map<String, Value>) -> Outcome {
-        Outcome::Error(ApiError::not_implemented(
-            admitted.head.verb.as_str(),
-            &admitted.head.path,
-        ))
+    pub async fn dispatch(&self, admitted: &Admitted, params: Map<String, Value>) -> Outcome {
+        match self.walk(admitted, params).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Error(error),
+        }
     }
+
+    /// The list of the steps. Their order is visible to clients: who may not call a method learns nothing about its
+    /// parameters, and an unknown node is told before a wrong parameter.
+    async fn walk(&self, admitted: &Admitted, params: Map<String, Value>) -> Result<Outcome, ApiError> {
+        let head = &admitted.head;
+        // 4. Which method is meant?
+        let route =
+            route(head.verb, &head.path).map_err(|_| ApiError::not_implemented(head.verb.as_str(), &head.path))?;
+        let merged = merge(route.method, route.uri_params, params)?;
+        // 5. A few methods demand a person's own ticket.
+        refuse_token(route.method, head)?;
+        // 6. May the caller do that, by the parameters as they were sent?
+        let caller = admitted.caller.as_ref();
+        let param = |name: &str| merged.text(name).map(str::to_owned);
+        self.access()?
+            .check(route.method.permissions.as_ref(), caller, &param)?;
+        // 7. Which node is to run it?
+        if let Some(node) = self.target_node(&merged)? {
+            return self.forward_to_node(node, head);
+        }
+        // 8. Does it need privileges that this side lacks?
+        if self.forwards_to_daemon(route.method) {
+            return Ok(Outcome::Forward(ForwardTo::Daemon));
+        }
+        // 9. Are the parameters right? Then run it.
+        let method = merged.method();
+        let handler = self.registry.get(method.id).ok_or_else(|| not_built_yet(method))?;
+        let call = Call {
+            context: self.context.clone(),
+            method,
+            params: merged.check()?,
+            caller: admitted.caller.clone(),
+            client: head.client.clone(),
+            request_id: Arc::clone(&head.request_id),
+        };
+        handler(call).await.map(Outcome::Reply)
+    }
+
+    /// Users and rights as they are now.
+    fn access(&self) -> Result<AccessControl, ApiError> {
+        // The client sees only that it failed; what failed is for the log.
+        AccessControl::load(&self.context).map_err(|error| {
+            log::error!("{error}");
+            ApiError::status(500, format!("RPCEnvironment init request failed: {error}\n"))
+        })
+    }
+
+    /// Whether the request changes something on behalf of a browser that may have been tricked. The root side does not
+    /// ask: who reaches it was asked by the web side, or is on this machine.
+    fn demands_csrf_token(&self, head: &RequestHead) -> bool {
+        let by_ticket = matches!(head.credentials, Credentials::Ticket(_));
+        self.role == Role::Web && by_ticket && head.verb != Verb::Get
+    }
+
+    /// The node that the method names, unless it is this one.
+    fn target_node(&self, merged: &Merged) -> Result<Option<NodeName>, ApiError> {
+        let method = merged.method();
+        let named = match method.proxy_to {
+            Some(parameter) => {
+                let missing = || ApiError::parameter(parameter, "proxyto parameter does not exist");
+                merged
+                    .text(parameter)
+                    .filter(|node| !node.is_empty())
+                    .ok_or_else(missing)?
+            }
+            None if method.proxy_to_check_node => merged.text("check-node").unwrap_or(LOCALHOST),
+            None => LOCALHOST,
+        };
+        if named == LOCALHOST || named == self.context.site.node.as_str() {
+            return Ok(None);
+        }
+        named.parse().map(Some).map_err(|_| {
+            ApiError::plain(format!(
+                "hostname lookup '{named}' failed - failed to get address info for: {named}: Name or service not known"
+            ))
+        })
+    }
+
+    /// Only the web side forwards to nodes, and what was forwarded once is not forwarded again.
+    fn forward_to_node(&self, node: NodeName, head: &RequestHead) -> Result<Outcome, ApiError> {
+        match self.role {
+            Role::Root => Err(ApiError::plain("proxy not allowed")),
+            Role::Web if head.proxied => Err(ApiError::plain("proxy loop detected")),
+            Role::Web => Ok(Outcome::Forward(ForwardTo::Node(node))),
+        }
+    }
+
+    /// The web side runs only what it has a handler for and what needs no privilege (reference 01 §4.1).
+    fn forwards_to_daemon(&self, method: &Method) -> bool {
+        self.role == Role::Web && (method.protected || self.registry.get(method.id).is_none())
+    }
+}
+
+/// The name by which any node knows itself.
+const LOCALHOST: &str = "localhost";
+
+/// The calls that need no log-in: the ways to log in. What a client presents there is not looked at.
+fn is_open_to_strangers(head: &RequestHead) -> bool {
+    matches!(
+        (head.verb, head.path.as_str()),
+        (Verb::Get, "/access/domains")
+            | (Verb::Get | Verb::Post, "/access/ticket")
+            | (
+                Verb::Post,
+                "/access/vncticket" | "/access/openid/login" | "/access/openid/auth-url"
+            )
+    )
+}
+
+/// The storage that a file is uploaded to, if the request is an upload. It is checked before the body is read, because
+/// the body is a file of any size.
+fn upload_target(head: &RequestHead) -> Option<&str> {
+    let mut components = head.path.split('/').filter(|component| !component.is_empty());
+    let mut next = || components.next();
+    let (nodes, _node, storages, storage, upload) = (next()?, next()?, next()?, next()?, next()?);
+    let is_upload = head.verb == Verb::Post && (nodes, storages, upload) == ("nodes", "storage", "upload");
+    (is_upload && next().is_none()).then_some(storage)
+}
+
+/// Refuses an API token where the contract wants a ticket.
+fn refuse_token(method: &Method, head: &RequestHead) -> Result<(), ApiError> {
+    if method.allow_token || !matches!(head.credentials, Credentials::Token(_)) {
+        return Ok(());
+    }
+    let path = &head.path;
+    Err(ApiError::permission(&format!(
+        "URI '{path}' not available with API token, need proper ticket.\n"
+    )))
+}
+
+/// The method is in the contract and has no handler: it says so and never pretends.
+fn not_built_yet(method: &Method) -> ApiError {
+    let Method { verb, path, .. } = method;
+    ApiError::status(501, format!("Method '{verb} {path}' is not built yet\n"))
 }
