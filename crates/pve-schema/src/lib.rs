@@ -17,6 +17,7 @@
 //! | [`decode`] | query strings and bodies |
 //! | [`property_string`] | `key=value,…` texts |
 //! | [`section_config`] | files of sections: `storage.cfg`, `domains.cfg` |
+//! | [`simple_config`] | files of `key: value` lines: `datacenter.cfg` |
 //! | [`list`], [`idmap`], [`size`], [`startup`], [`calendar`], [`text`] | small languages inside values |
 //! | [`digest`] | digests of configuration files |
 //!
@@ -37,6 +38,7 @@ pub mod pattern;
 pub mod property_string;
 pub mod schema;
 pub mod section_config;
+pub mod simple_config;
 pub mod site;
 pub mod size;
 pub mod startup;
