@@ -8,4 +8,4 @@
 
 pub mod certificates;
 
-pub use certificates::{NodeError, Report, updatecerts};
+pub use certificates::{NodeError, Report, fingerprint, updatecerts};

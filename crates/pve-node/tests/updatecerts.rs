@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pve_node::{Report, updatecerts};
+use pve_node::{Report, fingerprint, updatecerts};
 use pve_schema::site::Ids;
 use pve_schema::{Context, Site};
 
@@ -203,6 +203,26 @@ fn now() -> i64 {
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();
     now.as_secs().try_into().unwrap()
+}
+
+#[test]
+fn the_fingerprint_is_openssls() {
+    let node = Node::new();
+    let cfs = pve_cfs::Cfs::new(&node.context);
+    assert_eq!(fingerprint(&cfs, "pve1").unwrap(), None);
+    node.run();
+    let text = openssl(&[
+        "x509",
+        "-in",
+        &node.path("local/pve-ssl.pem"),
+        "-noout",
+        "-fingerprint",
+        "-sha256",
+    ]);
+    assert_eq!(
+        fingerprint(&cfs, "pve1").unwrap().as_deref(),
+        text.trim().split('=').nth(1)
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::SigSet;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
 use pve_cfs::errno_text;
+use pve_daemon::process::{reserve_title, set_title};
 use pve_schema::Context;
 use pve_schema::ids::Upid;
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
@@ -30,6 +31,7 @@ const FAILED: u8 = 255;
 /// Runs the task that the parent orders on standard input. To be called from `main` on [`crate::VERB`], with the logger
 /// set up and before any thread is started.
 pub fn child_main(kinds: &Kinds) -> ExitCode {
+    reserve_title();
     match set_up() {
         Ok(started) => started.run(kinds),
         Err(text) => {
@@ -95,6 +97,7 @@ impl Started {
     fn run(self, kinds: &Kinds) -> ExitCode {
         let interrupted = Arc::new(AtomicBool::new(false));
         let end = Arc::new(End::new(Arc::clone(&self.log)));
+        set_title(&format!("task {}", self.upid));
         let result = self.become_a_task(&interrupted, &end);
         let mut worker = Worker::new(
             self.context,

@@ -284,10 +284,9 @@ fn a_task_leads_a_session_of_its_own() {
     assert_eq!(target(1), task.list.log_path(&task.upid));
     assert_eq!(target(2), target(1));
     let arguments = fs::read(format!("/proc/{}/cmdline", task.upid.pid)).unwrap();
-    assert!(
-        !String::from_utf8_lossy(&arguments).contains("go"),
-        "the order is not in the arguments"
-    );
+    let arguments = String::from_utf8_lossy(&arguments);
+    assert!(arguments.starts_with("task UPID:pve1:"), "{arguments}");
+    assert!(!arguments.contains("go"), "the order is not in the arguments");
     process::stop(&task.upid);
 }
 

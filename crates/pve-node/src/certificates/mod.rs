@@ -6,11 +6,13 @@
 
 mod authority;
 mod error;
+mod fingerprint;
 mod inspect;
 mod node;
 mod serial;
 
 pub use error::NodeError;
+pub use fingerprint::fingerprint;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,23 @@
+//! What identifies a node's certificate.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use pve_cfs::{Cfs, CfsError};
+use x509_parser::pem::parse_x509_pem;
+
+/// SHA-256 of the certificate that a node's web side shows, upper-case hex with colons: the node's own
+/// `pveproxy-ssl.pem` if there is one, else `pve-ssl.pem` (reference 04 §6.1). `None` if there is none that can be read.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn fingerprint(cfs: &Cfs, node: &str) -> Result<Option<String>, CfsError> {
+    let pem = match cfs.read(&format!("nodes/{node}/pveproxy-ssl.pem"))? {
+        Some(pem) => Some(pem),
+        None => cfs.read(&format!("nodes/{node}/pve-ssl.pem"))?,
+    };
+    Ok(pem.and_then(|pem| {
+        let (_, pem) = parse_x509_pem(&pem).ok()?;
+        let bytes = digest(&SHA256, &pem.contents);
+        let pairs: Vec<String> = bytes.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        Some(pairs.join(":"))
+    }))
+}
