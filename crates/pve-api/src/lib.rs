@@ -5,6 +5,8 @@ mod access;
 mod cluster;
 mod nodes;
 mod storage;
+#[cfg(test)]
+mod tests;
 
 use pve_rest::Registry;
 

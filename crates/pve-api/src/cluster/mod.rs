@@ -1,6 +1,47 @@
 //! `/cluster`
 
-use pve_rest::Registry;
+mod log;
+mod nextid;
+mod tasks;
+
+use pve_contract::id;
+use pve_rest::{ApiResult, Call, Registry};
+use serde_json::{Value, json};
+
+/// What is below `/cluster` (reference 04 §15.1).
+const ENTRIES: [&str; 21] = [
+    "acme",
+    "backup",
+    "backup-info",
+    "bulk-action",
+    "ceph",
+    "config",
+    "firewall",
+    "ha",
+    "jobs",
+    "log",
+    "mapping",
+    "metrics",
+    "notifications",
+    "nextid",
+    "options",
+    "qemu",
+    "replication",
+    "resources",
+    "status",
+    "tasks",
+    "sdn",
+];
 
 /// Binds the handlers below this folder.
-pub(crate) fn register(_registry: &mut Registry) {}
+pub(crate) fn register(registry: &mut Registry) {
+    registry.bind(id::GET_CLUSTER, |call| Box::pin(index(call)));
+    registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
+    registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
+    registry.bind(id::GET_CLUSTER_TASKS, |call| Box::pin(tasks::list(call)));
+}
+
+async fn index(_call: Call) -> ApiResult {
+    let rows: Vec<Value> = ENTRIES.iter().map(|name| json!({ "name": name })).collect();
+    Ok(Value::from(rows).into())
+}

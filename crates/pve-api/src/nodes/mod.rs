@@ -1,13 +1,18 @@
 //! `/nodes`
 
+mod index;
+mod node_row;
 mod qemu;
 mod storage;
 mod tasks;
 
+use pve_contract::id;
 use pve_rest::Registry;
 
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
+    registry.bind(id::GET_NODES, |call| Box::pin(index::nodes(call)));
+    registry.bind(id::GET_NODES_NODE, |call| Box::pin(index::node(call)));
     qemu::register(registry);
     storage::register(registry);
     tasks::register(registry);
