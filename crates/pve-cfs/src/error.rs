@@ -167,9 +167,10 @@ impl Failure for CfsError {}
 
 /// The system's word for an I/O error as Perl and C print it: without the number.
 pub fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
     match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
+        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_owned(),
+        None => text,
     }
 }
 

@@ -208,4 +208,37 @@ mod tests {
             );
         }
     }
+
+    /// The way of a cluster file system works on any directory, as long as nobody crashes.
+    #[test]
+    fn a_lock_directory_is_held_by_one_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfs = Cfs::new(&pve_schema::Context::new(pve_schema::Site {
+            root: dir.path().to_owned(),
+            instance: None,
+            address: [127, 0, 0, 1].into(),
+            node: "pve1".parse().unwrap(),
+            root_user: pve_schema::site::Ids { uid: 0, gid: 0 },
+            web_user: pve_schema::site::Ids { uid: 33, gid: 33 },
+        }));
+        let lock = |seconds| cfs.lock_mounted("domain-ha", Duration::from_secs(seconds));
+        let text = |error: CfsError| error.to_string();
+        assert_eq!(
+            text(lock(1).unwrap_err()),
+            "cfs-lock 'domain-ha' error: pve cluster filesystem not online."
+        );
+        fs::create_dir_all(dir.path().join("etc/pve/priv")).unwrap();
+        let held = lock(1).unwrap();
+        let path = dir.path().join("etc/pve/priv/lock/domain-ha");
+        assert!(path.is_dir());
+        assert_eq!(text(lock(1).unwrap_err()), "cfs-lock 'domain-ha' error: no quorum!");
+        cfs.ensure_tree().unwrap();
+        assert_eq!(
+            text(lock(1).unwrap_err()),
+            "cfs-lock 'domain-ha' error: got lock request timeout"
+        );
+        drop(held);
+        assert!(!path.exists());
+        drop(lock(1).unwrap());
+    }
 }
