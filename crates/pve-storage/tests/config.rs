@@ -1,4 +1,5 @@
 //! `storage.cfg` (reference 08, vector V4).
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Storages of type `dir` on real directories with the real `qemu-img`.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Making, changing and removing storages (reference 08 §7).
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 

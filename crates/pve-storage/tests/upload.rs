@@ -1,4 +1,5 @@
 //! Uploads from the spool to their place, through the real task code.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
