@@ -48,7 +48,8 @@ pub fn lookup(name: &str) -> Result<Ids, PrivilegeError> {
 }
 
 /// Becomes `ids`, with that one group, real, effective and saved; checked afterwards. Fine when that is so already
-/// (the image that a reload executes).
+/// (the image that a reload executes). The signal that is to come with the parent's death, which the kernel forgets at
+/// a change of user, is asked for again.
 ///
 /// # Errors
 /// When anything but exactly this is the outcome. The process is then in a state that must not serve.
@@ -57,10 +58,14 @@ pub fn drop_to(ids: Ids) -> Result<(), PrivilegeError> {
         return Ok(());
     }
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
+    let parent_death = nix::sys::prctl::get_pdeathsig().ok().flatten();
     let refused = |call| move |errno| PrivilegeError::Refused { call, errno };
     setgroups(&[gid]).map_err(refused("setgroups"))?;
     setresgid(gid, gid, gid).map_err(refused("setresgid"))?;
     setresuid(uid, uid, uid).map_err(refused("setresuid"))?;
+    if let Some(signal) = parent_death {
+        nix::sys::prctl::set_pdeathsig(signal).map_err(refused("prctl"))?;
+    }
     verify(ids)
 }
 

@@ -54,6 +54,30 @@ pub struct Program {
     pub hidden: &'static [HiddenVerb],
 }
 
+/// `/run/pveproxy`, private to the web side: whichever proxy starts first makes it, and only the maker gives it away
+/// (reference 01 §1.1).
+///
+/// # Errors
+/// When it cannot be made or given away.
+pub fn prepare_web_run_directory(site: &Site) -> Result<(), BoxError> {
+    let directory = site.path("/run/pveproxy");
+    let failed = |error: io::Error| {
+        format!(
+            "unable to create '{}' - {}",
+            directory.display(),
+            process::error_text(&error)
+        )
+    };
+    match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&directory) {
+        Ok(()) => {
+            let user = site.web_user;
+            Ok(std::os::unix::fs::chown(&directory, Some(user.uid), Some(user.gid)).map_err(failed)?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error).into()),
+    }
+}
+
 /// What a worker runs. An error is logged, and the worker ends five seconds later so that another tries again: a broken
 /// certificate that is repaired must start working without an administrator's hand (reference 01 §1.4).
 pub type WorkerEntry = Box<dyn Fn(WorkerContext) -> Result<(), BoxError>>;

@@ -202,6 +202,21 @@ fn a_web_side_daemon_is_the_web_user_and_nothing_else() {
 }
 
 #[test]
+fn a_daemon_whose_executable_is_out_of_reach_reloads_with_the_running_one() {
+    let lab = Lab::for_web_user("MAX_WORKERS=1\n");
+    let daemon = lab.start();
+    let master = daemon.id();
+    let before = lab.workers(master);
+    std::fs::remove_file(lab.path("hello")).unwrap();
+    support::signal(master, Signal::SIGHUP);
+    until("a new worker", || {
+        lab.workers(master).len() == 1 && lab.workers(master).is_disjoint(&before)
+    });
+    assert!(lab.log().contains("going on with the running version"), "{}", lab.log());
+    lab.ask("pid");
+}
+
+#[test]
 fn a_worker_that_fails_is_tried_again_and_the_master_stays() {
     let lab = Lab::new("MAX_WORKERS=1\n");
     std::fs::write(lab.path("fail"), "").unwrap();

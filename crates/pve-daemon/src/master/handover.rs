@@ -99,7 +99,8 @@ fn adopt(text: &str) -> Option<OwnedFd> {
     Some(fd)
 }
 
-/// Replaces this image by the one that is now at the same path. Returns only when that failed.
+/// Replaces this image by the one that is now at the same path; where that cannot be executed – it is gone, or in a
+/// directory that is closed to the web user – by the same one anew. Returns only when both failed, with the first reason.
 pub(crate) fn execute(image: &Image, lock: &PidLock, listeners: &[Listener], workers: &[Pid]) -> io::Error {
     let keep_open = |open: bool| -> io::Result<()> {
         process::set_close_on_exec(&lock.0, !open)?;
@@ -116,7 +117,14 @@ pub(crate) fn execute(image: &Image, lock: &PidLock, listeners: &[Listener], wor
             .collect::<Result<_, _>>()?;
         let environment = environment(lock, listeners, workers)?;
         keep_open(true)?;
-        Ok(nix::unistd::execve(&path, &arguments, &environment)?)
+        nix::unistd::execve(&path, &arguments, &environment).or_else(|errno| {
+            log::warn!(
+                "unable to execute '{}' - {}, going on with the running version",
+                image.path.display(),
+                process::errno_text(errno)
+            );
+            nix::unistd::execve(c"/proc/self/exe", &arguments, &environment).map_err(|_| errno.into())
+        })
     };
     let error = match attempt() {
         Ok(never) => match never {},

@@ -35,10 +35,13 @@ pub fn image() -> &'static Image {
     IMAGE.get_or_init(|| {
         let arguments: Vec<OsString> = std::env::args_os().collect();
         let named = arguments.first().map(PathBuf::from).unwrap_or_default();
-        Image {
-            path: std::env::current_exe().unwrap_or(named),
-            arguments,
-        }
+        let path = std::env::current_exe().unwrap_or(named);
+        // What the kernel says once the file is gone; another one may come to the same path.
+        let path = match path.to_str().and_then(|text| text.strip_suffix(" (deleted)")) {
+            Some(text) => PathBuf::from(text),
+            None => path,
+        };
+        Image { path, arguments }
     })
 }
 
@@ -160,6 +163,29 @@ pub fn reset_signals() -> io::Result<()> {
         }
     }
     reset_mask()
+}
+
+/// Makes a command's process a service of this one: a process group of its own (^C at the terminal is not for it), no
+/// blocked signals, and SIGTERM when the thread that starts it ends, however it ends. Start it from the main thread.
+pub fn as_service(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt as _;
+    let parent = nix::unistd::getpid();
+    command.process_group(0);
+    // SAFETY: between fork and exec only signals and the parent's pid are asked about and set, all of which is
+    // async-signal-safe; nothing is allocated.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(move || {
+            reset_signals()?;
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+            if nix::unistd::getppid() == parent {
+                Ok(())
+            } else {
+                // The parent ended before the line above; nobody would tell.
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
+            }
+        })
+    }
 }
 
 /// Blocks no signal any more.
