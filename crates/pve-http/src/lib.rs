@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`server`] | accept, host filter, TLS or plain, keep-alive budget, drain |
 //! | [`tls`] | certificate choice, rustls configuration |
+//! | [`worker`] | a worker process that serves: its runtime, and its way out |
 //! | `transport` | the byte stream below HTTP: stalls and a clean close |
 //! | `serve` | the request path as one list |
 //! | `head` | what a request's head may look like; URL space |
@@ -36,6 +37,7 @@ pub mod tls;
 mod transport;
 mod upload;
 mod websocket;
+pub mod worker;
 
 pub use access_log::AccessLog;
 pub use config::{AcceptRealIp, HostFilter, Limits, RealIp, ServerConfig};

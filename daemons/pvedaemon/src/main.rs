@@ -1,3 +1,83 @@
-//! pvedaemon
+//! `pvedaemon`: the privileged side. Serves the whole API to the web side, on loopback and as root.
+//!
+//! Only wiring is here. Handlers are in `pve-api` and `pve-web-api`, the request path in `pve-http`, processes and
+//! signals in `pve-daemon`. The same image runs tasks (`task`) and asks PAM ([`pve_access::pam::VERB`]).
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use log::LevelFilter;
+use pve_daemon::logging::{self, Target};
+use pve_daemon::settings::Settings;
+use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
+use pve_http::{Server, ServerConfig};
+use pve_rest::pipeline::Role;
+use pve_rest::{Pipeline, Registry};
+use pve_schema::Site;
+use pve_task::Kinds;
+
+/// Where the web side finds this daemon; configurable nowhere (reference 01, overview).
+const PORT: u16 = 85;
+
+static PROGRAM: Program = Program {
+    name: "pvedaemon",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Serves the whole API to the web side, on loopback and as root.",
+    pid_file: "/run/pvedaemon.pid",
+    run_as: RunAs::Root,
+    prepare,
+    init,
+    hidden: &[(pve_task::VERB, run_task), (pve_access::pam::VERB, ask_pam)],
+};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM)
+}
+
+/// `/run/dtach` is for sockets of container consoles; a failure shows when one is opened.
+fn prepare(site: &Site) -> Result<(), BoxError> {
+    let _ = std::fs::create_dir(site.path("/run/dtach"));
+    Ok(())
+}
+
+fn init(start: &Start) -> Result<Service, BoxError> {
+    let site = &start.context.site;
+    let settings = Settings::read(site, PROGRAM.name)?;
+    Ok(Service {
+        workers: settings.max_workers,
+        listeners: vec![start.listen_tcp(Some(&site.address.to_string()), PORT)?],
+        worker: Box::new(serve),
+    })
+}
+
+fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    let mut registry = Registry::new();
+    pve_api::register(&mut registry);
+    pve_web_api::register(&mut registry);
+    let server = Server {
+        pipeline: Arc::new(Pipeline {
+            context: worker.context.clone(),
+            registry,
+            role: Role::Root,
+        }),
+        config: ServerConfig::daemon(),
+    };
+    pve_http::worker::run(worker, server)
+}
+
+/// What tasks there are.
+fn task_kinds() -> Kinds {
+    Kinds::new()
+}
+
+/// A task that one of the workers started: everything it needs comes by pipe.
+fn run_task(_arguments: &[OsString]) -> ExitCode {
+    logging::init(PROGRAM.name, Target::Syslog, LevelFilter::Info);
+    pve_task::child_main(&task_kinds())
+}
+
+/// PAM in a process of its own, since its modules may do anything.
+fn ask_pam(_arguments: &[OsString]) -> ExitCode {
+    pve_access::pam::helper_main()
+}

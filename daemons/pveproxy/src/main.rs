@@ -1,3 +1,117 @@
-//! pveproxy
+//! `pveproxy`: the web side. Serves the web interface and the whole API over TLS, as `www-data`; what needs privilege it
+//! forwards to `pvedaemon`, and what concerns another node to that node.
+//!
+//! Only wiring is here. The request path is in `pve-http`, the unprivileged handlers are in `pve-web-api`, processes and
+//! signals in `pve-daemon`.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pve_daemon::settings::{Settings, Tls};
+use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
+use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
+use pve_rest::pipeline::Role;
+use pve_rest::{Pipeline, Registry};
+use pve_schema::{Context, Site};
+
+/// Where clients and other nodes find this daemon; configurable nowhere (reference 01, overview).
+const PORT: u16 = 8006;
+/// One line per request (reference 01 §1.8).
+const ACCESS_LOG: &str = "/var/log/pveproxy/access.log";
+
+static PROGRAM: Program = Program {
+    name: "pveproxy",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Serves the web interface and the API over TLS.",
+    pid_file: "/run/pveproxy/pveproxy.pid",
+    run_as: RunAs::WebUser,
+    prepare: pve_daemon::service::prepare_web_run_directory,
+    init,
+    hidden: &[],
+};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM)
+}
+
+fn init(start: &Start) -> Result<Service, BoxError> {
+    let site = &start.context.site;
+    let settings = Settings::read(site, PROGRAM.name)?;
+    let address = listen_address(site, &settings);
+    Ok(Service {
+        workers: settings.max_workers,
+        listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
+        worker: Box::new(move |worker| serve(worker, &settings)),
+    })
+}
+
+/// `LISTEN_IP`; without it a lab's own address, or every address of the machine.
+fn listen_address(site: &Site, settings: &Settings) -> Option<String> {
+    let default = || {
+        if site.is_system() {
+            None
+        } else {
+            Some(site.address.to_string())
+        }
+    };
+    settings.listen_ip.clone().or_else(default)
+}
+
+fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
+    let context = worker.context.clone();
+    let log = AccessLog::open(context.site.path(ACCESS_LOG)).map_err(|error| {
+        format!(
+            "unable to open log file '{ACCESS_LOG}' - {}",
+            pve_daemon::process::error_text(&error)
+        )
+    })?;
+    let mut registry = Registry::new();
+    pve_web_api::register(&mut registry);
+    let hosts = settings.hosts.clone();
+    let config = ServerConfig {
+        compression: settings.compression,
+        allow: Some(Arc::new(move |peer| hosts.permits(peer))),
+        real_ip: real_ip(settings)?,
+        ..ServerConfig::proxy(tls(&context, &settings.tls), Arc::new(log))
+    };
+    let server = Server {
+        pipeline: Arc::new(Pipeline {
+            context,
+            registry,
+            role: Role::Web,
+        }),
+        config,
+    };
+    pve_http::worker::run(worker, server)
+}
+
+fn tls(context: &Context, settings: &Tls) -> TlsSettings {
+    let not_yet = [
+        ("CIPHERS", settings.ciphers.is_some()),
+        ("CIPHERSUITES", settings.cipher_suites.is_some()),
+        ("DHPARAMS", settings.dh_params.is_some()),
+    ];
+    for (key, _) in not_yet.iter().filter(|(_, is_set)| *is_set) {
+        log::warn!("{key} is set, but has no effect in this version");
+    }
+    TlsSettings {
+        key_file: settings.key_file.clone(),
+        disable_tls12: settings.disable_tls_1_2,
+        disable_tls13: settings.disable_tls_1_3,
+        honor_cipher_order: settings.honor_cipher_order,
+        ..TlsSettings::new(context.clone())
+    }
+}
+
+fn real_ip(settings: &Settings) -> Result<Option<RealIp>, BoxError> {
+    let Some(header) = &settings.real_ip.header else {
+        return Ok(None);
+    };
+    let rule = settings.real_ip.clone();
+    Ok(Some(RealIp {
+        header: header
+            .parse()
+            .map_err(|_| format!("PROXY_REAL_IP_HEADER: '{header}' is no header name"))?,
+        accept: Arc::new(move |peer, value| rule.accept(peer, value)),
+    }))
+}
