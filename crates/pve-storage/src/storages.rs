@@ -64,10 +64,6 @@ impl Storages {
         })
     }
 
-    pub(crate) fn cfs(&self) -> &Cfs {
-        &self.cfs
-    }
-
     /// The configuration file as read.
     pub fn file(&self) -> &StorageFile {
         &self.file

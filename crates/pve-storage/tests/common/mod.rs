@@ -1,5 +1,5 @@
 //! A site in a temporary directory.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::fs;
 use std::path::PathBuf;
