@@ -30,6 +30,8 @@ pub struct ServerConfig {
     pub allow: Option<HostFilter>,
     /// Where the access log takes a client's address from behind a reverse proxy.
     pub real_ip: Option<RealIp>,
+    /// The port on which `pvedaemon` listens: 85, except in tests, which share the machine.
+    pub daemon_port: u16,
     /// Limits and waiting times.
     pub limits: Limits,
 }
@@ -44,6 +46,7 @@ impl ServerConfig {
             compression: true,
             allow: None,
             real_ip: None,
+            daemon_port: 85,
             limits: Limits::default(),
         }
     }

@@ -4,7 +4,7 @@
 //! Calls to other nodes, with their pinned certificates, are not done yet.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,8 +31,6 @@ use crate::answer::{Answer, Payload};
 use crate::params::{Encoding, Input};
 use crate::serve::INNER_STATUS;
 
-/// Port of `pvedaemon` on the site's loopback address.
-const PORT: u16 = 85;
 /// Idle connections kept per worker.
 const POOL: usize = 64;
 /// How long an idle connection is kept: less than the 5 s after which the daemon closes it.
@@ -77,8 +75,8 @@ pub(crate) struct Call<'a> {
 }
 
 impl Forwarder {
-    /// A way to the daemon at the site's address.
-    pub(crate) fn new(address: IpAddr, idle: Duration) -> Self {
+    /// A way to the daemon.
+    pub(crate) fn new(backend: SocketAddr, idle: Duration) -> Self {
         let client = |pool: usize| {
             let mut connector = HttpConnector::new();
             connector.set_nodelay(true);
@@ -91,7 +89,7 @@ impl Forwarder {
                 .build(connector)
         };
         Self {
-            backend: SocketAddr::new(address, PORT),
+            backend,
             idle,
             pooled: client(POOL),
             single: client(0),
@@ -245,7 +243,10 @@ fn passed_headers(mut headers: HeaderMap, backend: SocketAddr) -> HeaderMap {
     for name in &OWN_HEADERS {
         headers.remove(name);
     }
-    let own = [format!("http://localhost:{PORT}"), format!("http://{backend}")];
+    let own = [
+        format!("http://localhost:{}", backend.port()),
+        format!("http://{backend}"),
+    ];
     if let Some(location) = headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
         let stripped = own
             .iter()

@@ -106,6 +106,8 @@ impl Connection {
             }
         };
         entry.caller.clone_from(&admitted.caller);
+        // The root side gets an upload as an ordinary call that names the spooled file.
+        let is_upload = admitted.upload && self.shared.pipeline.role == Role::Web;
         let format = Format::named(format_name).ok_or_else(|| Refusal::NoFormatter {
             uri: admitted.head.path.clone(),
             format: format_name.to_owned(),
@@ -116,8 +118,13 @@ impl Connection {
         let target = head::target(&request).to_owned();
         let (parts, body) = request.into_parts();
         let query = parts.uri.query().unwrap_or_default();
-        let is_upload = admitted.upload;
-        let (input, spool) = self.input(&admitted, query, &parts.headers, body).await?;
+        let (input, spool) = if is_upload {
+            self.upload(query, &parts.headers, body).await?
+        } else {
+            let idle = self.shared.config.limits.idle;
+            let input = params::read(admitted.head.verb, query, &parts.headers, body, idle).await?;
+            (input, None)
+        };
         let job = Job {
             admitted,
             target,
@@ -169,19 +176,14 @@ impl Connection {
         }
     }
 
-    /// The parameters, and the file that came with them.
-    async fn input(
+    /// The parameters of an upload, and its file.
+    async fn upload(
         &self,
-        admitted: &Admitted,
         query: &str,
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<(Input, Option<SpoolFile>), Refusal> {
         let idle = self.shared.config.limits.idle;
-        if !admitted.upload {
-            let input = params::read(admitted.head.verb, query, headers, body, idle).await?;
-            return Ok((input, None));
-        }
         let site = &self.shared.pipeline.context.site;
         let upload = upload::receive(site, &decode::form(query), headers, body, idle).await?;
         Ok((Input::new(query, upload.params, Encoding::Form), upload.spool))

@@ -125,9 +125,9 @@ impl Server {
             },
         };
         let limits = self.config.limits.clone();
-        let address = self.pipeline.context.site.address;
+        let daemon = SocketAddr::new(self.pipeline.context.site.address, self.config.daemon_port);
         let shared = Arc::new(Shared {
-            forwarder: Forwarder::new(address, limits.backend_idle),
+            forwarder: Forwarder::new(daemon, limits.backend_idle),
             pipeline: self.pipeline,
             config: self.config,
         });
@@ -252,8 +252,7 @@ async fn converse(connection: Connection, transport: Transport) {
         .max_headers(MAX_HEADER_LINES)
         .max_buf_size(READ_BUFFER)
         .title_case_headers(true)
-        .auto_date_header(false)
-        .pipeline_flush(true);
+        .auto_date_header(false);
     let service = service_fn(|request| serve(Arc::clone(&connection), request));
     let mut http = builder
         .serve_connection(TokioIo::new(transport), service)

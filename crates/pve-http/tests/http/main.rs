@@ -1,0 +1,11 @@
+//! The server through real sockets: real handlers behind real ids of the contract, real users, tickets and tokens.
+
+// Tests state what must hold.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod calls;
+mod connections;
+mod forwarding;
+mod support;
+mod uploads;
+mod websockets;
