@@ -1,5 +1,6 @@
 //! The order of the steps, which clients see: on a real site with real tickets.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test states what must hold")]
 use pve_access::{AccessControl, Credentials};
 use pve_cfs::Cfs;
 use pve_contract::{Verb, id};
