@@ -9,6 +9,9 @@ pub enum NodeError {
     /// A file below `/etc/pve`.
     #[error(transparent)]
     Cfs(#[from] CfsError),
+    /// The key pair that tickets are signed with.
+    #[error(transparent)]
+    TicketKey(#[from] pve_access::AccessError),
     /// Too few nodes see each other.
     #[error("no quorum - unable to update files")]
     NoQuorum,

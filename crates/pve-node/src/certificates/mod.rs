@@ -24,8 +24,6 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 const PATIENCE: Duration = Duration::from_secs(80);
 /// How often quorum is looked for.
 const POLL_EVERY: Duration = Duration::from_millis(100);
-/// How long another node's rotation of the ticket key is waited for.
-const AUTHKEY_TIMEOUT: Duration = Duration::from_secs(10);
 /// One day in seconds: certificates start a day in the past, for nodes whose clocks differ.
 const DAY: i64 = 86_400;
 
@@ -103,23 +101,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The key pair that tickets are signed with. The private part counts: the public one is made from it.
+    /// The key pair that tickets are signed with.
     fn ticket_key(&mut self) -> Result<(), NodeError> {
-        const PRIVATE: &str = "priv/authkey.key";
-        const PUBLIC: &str = "authkey.pub";
-        let cfs = self.cfs;
-        cfs.with_lock(&LockId::Named("authkey".to_owned()), AUTHKEY_TIMEOUT, || {
-            let key = match cfs.read(PRIVATE)? {
-                Some(_) if cfs.exists(PUBLIC)? => return Ok(()),
-                Some(pem) => key_pair(PRIVATE, &pem)?,
-                None => {
-                    let key = generate(RsaKeySize::_2048)?;
-                    self.write(PRIVATE, key.serialize_pem().as_bytes())?;
-                    key
-                }
-            };
-            self.write(PUBLIC, key.public_key_pem().as_bytes())
-        })
+        let files = ["priv/authkey.key", "authkey.pub"];
+        let before = files.map(|rel| self.cfs.exists(rel).unwrap_or(false));
+        pve_access::ticket::generate_auth_key(self.context)?;
+        let made = files.into_iter().zip(before).filter(|(_, was_there)| !was_there);
+        self.report.created.extend(made.map(|(rel, _)| rel.to_owned()));
+        Ok(())
     }
 
     /// A private key of its own.
