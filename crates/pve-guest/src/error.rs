@@ -37,9 +37,6 @@ pub enum GuestError {
     /// A snapshot of that name does not exist.
     #[error("snapshot '{0}' does not exist")]
     NoSnapshot(String),
-    /// The start-up order is no start-up order.
-    #[error("unable to parse startup options")]
-    Startup,
     /// A strict parse met what a normal one warns about.
     #[error("{0}")]
     Strict(crate::parse::ParseWarning),

@@ -1,5 +1,5 @@
 //! What virtual machines and containers share: the config file's grammar, its sections, pending changes, the config
-//! lock, tags and start-up order (reference 06a §2, §3.5, 07 §1).
+//! lock, tags (reference 06a §2, §3.5, 07 §1).
 //!
 //! A guest's config is an ordered map of keys to text in several sections ([`GuestConfig`]). What a key means is the
 //! guest type's affair: it hands its [`KeyRules`] to the parser. Nothing here knows a disk from a network card, and
@@ -11,7 +11,6 @@
 //! | [`pending`] | pending changes and deletions |
 //! | [`store`] | where configs lie, how they are locked, read and written |
 //! | [`tags`] | tags: normal form and who may change one |
-//! | [`startup`] | the order in which guests start |
 
 pub mod config;
 mod description;
@@ -21,7 +20,6 @@ pub mod pending;
 mod print;
 pub mod rules;
 pub mod section;
-pub mod startup;
 pub mod store;
 pub mod tags;
 
@@ -31,7 +29,7 @@ pub use error::GuestError;
 pub use parse::{ParseWarning, Parsed};
 pub use pending::{PendingDeletes, PendingItem};
 pub use pve_cfs::GuestKind;
+pub use pve_schema::startup::Startup;
 pub use rules::KeyRules;
 pub use section::Section;
-pub use startup::Startup;
 pub use store::GuestStore;

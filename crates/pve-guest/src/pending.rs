@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use pve_schema::list;
+
 use crate::config::GuestConfig;
 use crate::section::Section;
 
@@ -18,7 +20,8 @@ impl PendingDeletes {
 
     /// Reads `k1,!k2`, where `!` marks a forced one; `,`, `;` and blanks separate.
     pub fn parse(text: &str) -> Self {
-        split_list(text)
+        list::split(text)
+            .into_iter()
             .map(|name| match name.strip_prefix('!') {
                 Some(name) => (name.to_owned(), true),
                 None => (name.to_owned(), false),
@@ -76,17 +79,6 @@ impl fmt::Display for PendingDeletes {
         }
         Ok(())
     }
-}
-
-/// The elements of a list (reference 03 §2.7): with a NUL in it only NULs separate, else `,`, `;` and white space.
-pub fn split_list(text: &str) -> Box<dyn Iterator<Item = &str> + '_> {
-    if text.contains('\0') {
-        return Box::new(text.split('\0'));
-    }
-    Box::new(
-        text.split(|c: char| c == ',' || c == ';' || c.is_whitespace())
-            .filter(|part| !part.is_empty()),
-    )
 }
 
 /// A row of the pending list.

@@ -4,6 +4,8 @@ use pve_cfs::GuestKind;
 
 use crate::config::GuestConfig;
 
+pub use pve_schema::check::boolean_word;
+
 /// A key and its value as they are to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -30,18 +32,5 @@ pub trait KeyRules {
     /// Why it cannot be written.
     fn before_write(&self, _config: &mut GuestConfig) -> Result<(), String> {
         Ok(())
-    }
-}
-
-/// The boolean spellings of config files and property strings (reference 03 §2.5).
-pub fn boolean_word(text: &str) -> Option<bool> {
-    const YES: [&str; 4] = ["1", "on", "yes", "true"];
-    const NO: [&str; 4] = ["0", "off", "no", "false"];
-    if YES.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        Some(true)
-    } else if NO.iter().any(|word| text.eq_ignore_ascii_case(word)) {
-        Some(false)
-    } else {
-        None
     }
 }

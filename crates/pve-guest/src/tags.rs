@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::pending::split_list;
+use pve_schema::list;
 
 /// How tags are written: the datacenter's `tag-style`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,7 +16,8 @@ pub struct TagStyle {
 /// The stored form of a list of tags: unique, joined with `;`.
 pub fn normalise(text: &str, style: TagStyle) -> String {
     let mut seen = BTreeSet::new();
-    let mut tags: Vec<String> = split_list(text)
+    let mut tags: Vec<String> = list::split(text)
+        .into_iter()
         .filter(|tag| !tag.is_empty())
         .map(|tag| {
             if style.case_sensitive {
@@ -35,8 +36,8 @@ pub fn normalise(text: &str, style: TagStyle) -> String {
 
 /// The tags that are in one list and not in the other, in order of name.
 pub fn changed(old: &str, new: &str) -> Vec<String> {
-    let old: BTreeSet<&str> = split_list(old).collect();
-    let new: BTreeSet<&str> = split_list(new).collect();
+    let old: BTreeSet<&str> = list::split(old).into_iter().collect();
+    let new: BTreeSet<&str> = list::split(new).into_iter().collect();
     old.symmetric_difference(&new).map(|tag| (*tag).to_owned()).collect()
 }
 

@@ -2,6 +2,8 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`accel`] | KVM or TCG |
+//! | [`command`] | QEMU's command line |
 //! | [`config`] | the keys of a VM's config and their types |
 //! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
@@ -13,6 +15,8 @@
 //! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
 
+pub mod accel;
+pub mod command;
 pub mod config;
 pub mod console;
 pub mod events;

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use pve_daemon::command::{Command, CommandError};
-use pve_schema::Failure;
+use pve_schema::ids::VmId;
+use pve_schema::{Failure, Site};
 
 use crate::config::Net;
 
@@ -19,6 +20,12 @@ use crate::config::Net;
 const LIMIT: Duration = Duration::from_secs(10);
 /// Ethernet's MTU, for a bridge that does not tell its own.
 const DEFAULT_MTU: u32 = 1500;
+
+/// The kernel's name of a card's tap; an instance mark stands in front of it.
+pub fn tap_name(site: &Site, vmid: VmId, number: u8) -> String {
+    let mark = site.instance.as_ref().map_or("", |instance| instance.as_str());
+    format!("{mark}tap{vmid}i{number}")
+}
 
 /// Why a card cannot be plugged in.
 #[derive(Debug, thiserror::Error)]

@@ -69,6 +69,11 @@ impl<'a> Runtime<'a> {
         self.file("qga")
     }
 
+    /// The socket of a serial line.
+    pub fn serial(&self, number: u8) -> PathBuf {
+        self.file(&format!("serial{number}"))
+    }
+
     /// The VNC socket.
     pub fn vnc(&self) -> PathBuf {
         self.file("vnc")

@@ -25,7 +25,7 @@ impl Boot {
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let props = Props::parse("boot", text)?;
         if let Some(order) = props.get("order") {
-            let devices: Vec<String> = order.split(';').filter(|d| !d.is_empty()).map(str::to_owned).collect();
+            let devices: Vec<String> = pve_schema::list::split(order).into_iter().map(str::to_owned).collect();
             if let Some(bad) = devices.iter().find(|device| !is_boot_device(device)) {
                 return Err(ConfigError::BootDevice(bad.clone()));
             }
@@ -100,7 +100,8 @@ fn legacy_indices(vm: VmConfig<'_>, classes: &str) -> BTreeMap<String, u32> {
 }
 
 /// What a new VM boots from: its first disk, first CD-ROM and first network card.
-pub fn default_order(vm: VmConfig<'_>) -> Boot {
+/// `None` for a VM with none of these: an empty order cannot be stored.
+pub fn default_order(vm: VmConfig<'_>) -> Option<Boot> {
     let drives = vm.drives();
     let bootable = || drives.iter().filter(|drive| drive.key.is_bootable());
     let disk = bootable()
@@ -110,5 +111,6 @@ pub fn default_order(vm: VmConfig<'_>) -> Boot {
         .find(|drive| drive.is_plain_cdrom())
         .map(|drive| drive.key.to_string());
     let net = vm.net_texts().next().map(|(number, _)| format!("net{number}"));
-    Boot::Order([disk, cdrom, net].into_iter().flatten().collect())
+    let devices: Vec<String> = [disk, cdrom, net].into_iter().flatten().collect();
+    (!devices.is_empty()).then_some(Boot::Order(devices))
 }

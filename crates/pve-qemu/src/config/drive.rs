@@ -7,7 +7,7 @@ use pve_schema::ids::VolumeId;
 use super::drive_key::{Bus, DriveKey};
 use super::error::ConfigError;
 use super::props::Props;
-use super::size::{format_size, parse_size};
+use super::{format_size, parse_size};
 
 /// Options that old configs may have and nothing uses.
 const IGNORED: [&str; 4] = ["cyls", "heads", "secs", "trans"];

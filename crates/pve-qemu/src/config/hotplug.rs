@@ -32,7 +32,8 @@ pub fn parse_features(text: &str) -> Result<BTreeSet<Feature>, ConfigError> {
         "1" => return Ok(default_features()),
         _ => {}
     }
-    pve_guest::pending::split_list(text)
+    pve_schema::list::split(text)
+        .into_iter()
         .map(|word| {
             let found = Feature::WORDS.iter().find(|(name, _)| *name == word);
             found

@@ -1,9 +1,7 @@
 //! The keys of a VM's config as a table: how a change takes effect, which privilege it needs (reference 06a §3).
 
-use std::collections::BTreeMap;
-
-use pve_guest::rules::boolean_word;
-use pve_schema::schema::{Kind, Schema};
+use pve_schema::property_string::{self, Properties};
+use pve_schema::schema::{Format, Kind, Schema};
 
 /// How a change of a key reaches a running guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,53 +223,25 @@ pub(crate) fn kind(key: &str) -> Kind {
     schema(key).map_or(Kind::String, |schema| schema.kind)
 }
 
+/// The format of a key's value.
+fn format(key: &str) -> Option<Format> {
+    schema(key)?.format
+}
+
 /// Whether a key's value follows a format.
 pub(crate) fn has_format(key: &str) -> bool {
-    schema(key).is_some_and(|schema| schema.format.is_some())
+    format(key).is_some()
 }
 
 /// Checks a value by its key's format.
 pub(crate) fn check_format(key: &str, value: &str) -> Result<(), String> {
-    parse_properties(key, value).map(drop)
+    format(key).map_or(Ok(()), |format| format.check(value, ""))
 }
 
-/// Splits a property string by its key's format.
-pub(crate) fn parse_properties(key: &str, text: &str) -> Result<BTreeMap<String, String>, String> {
-    let family = key.trim_end_matches(|c: char| c.is_ascii_digit());
-    let default_key = match family {
-        "ide" | "scsi" | "sata" | "virtio" | "efidisk" | "tpmstate" | "unused" => "file",
-        "net" => "model",
-        "agent" => "enabled",
-        "boot" => "legacy",
-        "machine" | "vga" | "amd-sev" => "type",
-        "memory" => "current",
-        "cpu" => "cputype",
-        "usb" | "hostpci" => "host",
-        "rng" => "source",
-        "watchdog" => "model",
-        "virtiofs" => "dirid",
-        _ => "",
-    };
-    let mut props = BTreeMap::new();
-    for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-        let (name, value) = part.split_once('=').unwrap_or((default_key, part));
-        let (name, value) = match (family, name) {
-            ("agent", "freeze-fs-on-backup" | "guest-fsfreeze") => ("freeze-fs", value),
-            (_, "volume") if default_key == "file" => ("file", value),
-            ("net", "virtio" | "e1000" | "rtl8139") => {
-                props.insert("model".to_owned(), name.to_owned());
-                ("macaddr", value)
-            }
-            ("net", "firewall" | "link_down") => {
-                let word = boolean_word(value).ok_or("format error")?;
-                (name, if word { "1" } else { "0" })
-            }
-            (_, "foo" | "") => return Err("format error".to_owned()),
-            _ => (name, value),
-        };
-        if props.insert(name.to_owned(), value.to_owned()).is_some() {
-            return Err(format!("duplicate key in comma-separated list property: {name}\n"));
-        }
+/// Reads a property string by its key's format.
+pub(crate) fn parse_properties(key: &str, text: &str) -> Result<Properties, String> {
+    match format(key) {
+        Some(Format::Properties(format)) => property_string::parse(format, text).map_err(|error| error.text("")),
+        _ => Err("value without key, but schema does not define a default key\n".to_owned()),
     }
-    Ok(props)
 }

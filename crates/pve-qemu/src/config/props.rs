@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use pve_schema::property_string::Properties;
+
 use super::error::ConfigError;
 use super::keys;
 
@@ -15,12 +17,13 @@ impl Props {
     /// # Errors
     /// [`ConfigError::Format`] with the checker's text.
     pub fn parse(key: &str, text: &str) -> Result<Self, ConfigError> {
-        keys::parse_properties(key, text)
-            .map(Self)
-            .map_err(|message| ConfigError::Format {
+        match keys::parse_properties(key, text) {
+            Ok(properties) => Ok(Self(own(&properties))),
+            Err(message) => Err(ConfigError::Format {
                 key: key.to_owned(),
                 message,
-            })
+            }),
+        }
     }
 
     /// A property's text.
@@ -67,4 +70,11 @@ impl Props {
     pub(crate) fn print_rest(&self) -> String {
         self.iter().map(|(name, value)| format!(",{name}={value}")).collect()
     }
+}
+
+fn own(properties: &Properties) -> BTreeMap<String, String> {
+    properties
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }

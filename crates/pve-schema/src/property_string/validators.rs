@@ -40,7 +40,7 @@ pub fn pve_cpu_conf(_: &'static PropertyFormat, properties: &mut Properties) -> 
 }
 
 /// The flags that a guest's own settings may switch (reference 06a §7).
-const GUEST_FLAGS: [&str; 13] = [
+pub const GUEST_FLAGS: [&str; 13] = [
     "aes",
     "amd-no-ssb",
     "amd-ssbd",
@@ -56,13 +56,17 @@ const GUEST_FLAGS: [&str; 13] = [
     "virt-ssbd",
 ];
 
+/// CPU types that are no QEMU model but a level of features (reference 06a §7.4).
+pub const CPU_LEVELS: [&str; 4] = ["x86-64-v2", "x86-64-v2-AES", "x86-64-v3", "x86-64-v4"];
+
 /// A guest's CPU: a known or a custom model, and only flags that are the guest's to set. Whether a custom model exists
 /// is for the handler to see, since it stands in a file.
 pub fn pve_vm_cpu_conf(format: &'static PropertyFormat, properties: &mut Properties) -> Result<(), String> {
     pve_cpu_conf(format, properties)?;
     let model = properties.get("cputype").unwrap_or_default();
     let models = format.key("reported-model").map_or(&[][..], |key| key.schema.words);
-    if !model.starts_with("custom-") && !models.contains(&model) {
+    let known = models.contains(&model) || CPU_LEVELS.contains(&model);
+    if !model.starts_with("custom-") && !known {
         return Err(format!(
             "Built-in cputype '{model}' is not defined (missing 'custom-' prefix?)"
         ));
