@@ -14,13 +14,14 @@
 //! | [`access_control`] | all of that for one request |
 //! | [`login`] | logging in |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
-//! | [`users`] | making and deleting users |
+//! | [`users`], [`acl`] | making and deleting users, granting and revoking roles |
 //! | [`store`] | the files, read again only when they changed |
 //! | [`text`] | lists and free text in files |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
 
 pub mod access_control;
+pub mod acl;
 pub mod check;
 pub mod credentials;
 pub mod domains;

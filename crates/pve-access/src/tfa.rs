@@ -2,6 +2,8 @@
 //!
 //! Verifying one is not here yet: who has one is refused, never let in without it.
 
+use std::collections::BTreeMap;
+
 use pve_cfs::Cfs;
 use pve_schema::ids::UserId;
 use serde_json::Value;
@@ -105,6 +107,34 @@ pub fn remove_user(cfs: &Cfs, id: &UserId) -> Result<bool, AccessError> {
     };
     cfs.write(TFA_CFG, new.as_bytes())?;
     Ok(true)
+}
+
+/// What keeps a user from using its second factors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Locks {
+    /// Too many wrong codes.
+    pub totp_locked: bool,
+    /// Unix seconds until which no second factor is looked at.
+    pub locked_until: Option<i64>,
+}
+
+/// The locks of all users that have one; none from a file that cannot be understood.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn locks(cfs: &Cfs, now: i64) -> Result<BTreeMap<String, Locks>, AccessError> {
+    let content = cfs.read_text(TFA_CFG)?.unwrap_or_default();
+    let json: Value = serde_json::from_str(&content).unwrap_or_default();
+    let users = json.get("users").and_then(Value::as_object);
+    let locks = users.into_iter().flatten().map(|(user, entry)| {
+        let until = entry.get("tfa-locked-until").and_then(Value::as_i64);
+        let locks = Locks {
+            totp_locked: entry.get("totp-locked") == Some(&Value::Bool(true)),
+            locked_until: until.filter(|until| *until > now),
+        };
+        (user.clone(), locks)
+    });
+    Ok(locks.filter(|(_, locks)| *locks != Locks::default()).collect())
 }
 
 #[cfg(test)]

@@ -1,6 +1,13 @@
 //! How fast volumes may be copied (reference 08 §4.2).
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
+
+use pve_access::UserConfig;
+use pve_schema::ids::{AuthId, StorageId};
+
+use crate::error::StorageError;
+use crate::storages::Storages;
 
 /// Tells whether the caller holds a privilege on a path.
 pub type Holds<'a> = &'a dyn Fn(&str, &str) -> bool;
@@ -112,6 +119,33 @@ fn lower(limit: Option<f64>, own: f64) -> Option<f64> {
         Some(limit) if own > 0.0 => Some(limit.min(own)),
         Some(limit) => Some(limit),
         None => Some(own),
+    }
+}
+
+impl Storages {
+    /// The limit in KiB per second that holds for an operation on some storages; `None` is without limit. `wanted` is
+    /// what the caller asks for.
+    ///
+    /// # Errors
+    /// `datacenter.cfg` cannot be read.
+    pub fn bandwidth_limit(
+        &self,
+        rights: &UserConfig,
+        caller: &AuthId,
+        operation: Operation,
+        storages: &BTreeSet<StorageId>,
+        wanted: Option<f64>,
+    ) -> Result<Option<f64>, StorageError> {
+        let option = |storage: &StorageId| self.config(storage).ok()?.get("bwlimit")?.parse().ok();
+        let storages: Vec<_> = storages
+            .iter()
+            .map(|storage| (storage.as_str(), option(storage)))
+            .collect();
+        let datacenter = self.cfs().read_text("datacenter.cfg")?.unwrap_or_default();
+        let line = datacenter.lines().find_map(|line| line.trim().strip_prefix("bwlimit:"));
+        let datacenter = line.and_then(|limits| limits.trim().parse().ok());
+        let holds = |path: &str, privilege: &str| rights.has(caller, path, &[privilege]);
+        Ok(limit(operation, &storages, wanted, datacenter, &holds))
     }
 }
 

@@ -3,12 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pve_access::AccessError;
 use pve_cfs::{CfsError, errno_text};
 use pve_daemon::command::CommandError;
-use pve_schema::Failure;
 use pve_schema::ids::{InvalidVolumeId, NodeName, StorageId, VolumeId};
+use pve_schema::{Failure, ParamErrors};
 
 use crate::archive::NoArchive;
+use crate::config::ConfigError;
+use crate::import::ImportError;
 use crate::kind::{Content, ImageFormat, StorageKind};
 use crate::path::NoPath;
 use crate::volume::{InvalidVolumeName, NoFreeName};
@@ -19,6 +22,23 @@ pub enum StorageError {
     /// `/etc/pve` or a lock.
     #[error(transparent)]
     Cfs(#[from] CfsError),
+    /// Users and rights.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A change of the configuration.
+    #[error("{prefix}: {source}")]
+    Change {
+        /// What was to be done.
+        prefix: &'static str,
+        /// Why it was not.
+        source: Box<StorageError>,
+    },
+    /// What a storage's configuration may not be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A user's file that may not be stored.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// An external command.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -164,6 +184,15 @@ pub enum StorageError {
         /// The storage.
         storage: StorageId,
     },
+    /// The storage holds no backups.
+    #[error("storage '{0}' does not support backups")]
+    NoBackups(StorageId),
+    /// Nobody says which backups to keep.
+    #[error("no prune-backups options configured for storage '{0}'")]
+    NoRetention(StorageId),
+    /// Some backups could not be removed.
+    #[error("error pruning backups - check log")]
+    Prune,
     /// The storage holds no such content.
     #[error("storage '{storage}' does not support '{content}' content")]
     NoContent {
@@ -209,14 +238,6 @@ pub enum StorageError {
         /// What it would have to be.
         expected: Content,
     },
-    /// The caller lacks a privilege.
-    #[error("Permission check failed ({path}, {privilege})")]
-    Permission {
-        /// Where.
-        path: String,
-        /// Which; several with `|` between them.
-        privilege: String,
-    },
     /// The caller may not read the volume.
     #[error("missing privileges to access {0}")]
     NoAccess(String),
@@ -246,23 +267,27 @@ impl StorageError {
             reason: errno_text(&error),
         }
     }
-
-    /// A missing privilege.
-    pub(crate) fn permission(path: &str, privilege: &str) -> Self {
-        Self::Permission {
-            path: path.to_owned(),
-            privilege: privilege.to_owned(),
-        }
-    }
 }
 
 impl Failure for StorageError {
     fn status(&self) -> u16 {
         match self {
             Self::Unsupported(_) | Self::NotYet(_) | Self::Path(NoPath::Unsupported(_)) => 501,
-            Self::Permission { .. } => 403,
+            Self::Change { source, .. } => match source.status() {
+                501 => 501,
+                // What was wrong with a change is told in its text.
+                _ => 500,
+            },
+            Self::Access(error) => error.status(),
             Self::Cfs(error) => error.status(),
             _ => 500,
+        }
+    }
+
+    fn param_errors(&self) -> Option<&ParamErrors> {
+        match self {
+            Self::Access(error) => error.param_errors(),
+            _ => None,
         }
     }
 }

@@ -32,6 +32,9 @@ impl Mark {
     }
 }
 
+/// The period that a time lies in, as text.
+type Period = fn(&Zoned) -> String;
+
 /// Marks the backups of one guest, in the order in which they were given. `times` are Unix seconds; periods are those
 /// of `zone`.
 pub fn mark(retention: &Retention, times: &[i64], zone: &TimeZone) -> Vec<Mark> {
@@ -42,7 +45,7 @@ pub fn mark(retention: &Retention, times: &[i64], zone: &TimeZone) -> Vec<Mark> 
         marks.fill(Some(Mark::Keep));
     }
     let local: Vec<Zoned> = times.iter().map(|time| local(*time, zone)).collect();
-    let rules: [(u64, fn(&Zoned) -> String); 6] = [
+    let rules: [(u64, Period); 6] = [
         (retention.last, |time| time.timestamp().as_second().to_string()),
         (retention.hourly, |time| time.strftime("%Y-%m-%d %H").to_string()),
         (retention.daily, |time| time.strftime("%Y-%m-%d").to_string()),

@@ -64,6 +64,10 @@ impl Storages {
         })
     }
 
+    pub(crate) fn cfs(&self) -> &Cfs {
+        &self.cfs
+    }
+
     /// The configuration file as read.
     pub fn file(&self) -> &StorageFile {
         &self.file

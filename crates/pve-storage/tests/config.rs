@@ -1,4 +1,5 @@
 //! `storage.cfg` (reference 08, vector V4).
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -41,7 +42,7 @@ fn sections_are_read_and_fixed_up() {
 fn sections_are_written_sorted() {
     let lab = Lab::new("");
     let text = parse(&lab, V4).to_text().unwrap();
-    let expected = "dir: local\n\tpath /var/lib/vz\n\tcontent backup,iso,vztmpl\n\nlvmthin: fast\n\tthinpool data\n\
+    let expected = "dir: local\n\tpath /var/lib/vz\n\tcontent backup,iso,vztmpl\n\n# c\nlvmthin: fast\n\tthinpool data\n\
         \tvgname vg0\n\tcontent images,rootdir\n\nnfs: nas\n\tdisable\n\texport /x\n\tpath /mnt/pve/nas\n\
         \tserver 192.0.2.9\n\tcontent images\n\tnodes n1,n2\n\tprune-backups keep-daily=7,keep-last=3\n\n\
         zfspool: tank\n\tpool tank/vm\n\tblocksize 16k\n\tcontent images,rootdir\n\tsparse 1\n\n";
@@ -169,6 +170,16 @@ fn spellings_that_are_accepted() {
     let ids: Vec<_> = file.iter().map(|config| config.id.to_string()).collect();
     assert_eq!(ids, ["local", "d2", "d1"]);
     assert_eq!(get(&file, "d1").get("path"), Some("/z"));
+}
+
+#[test]
+fn a_rewrite_keeps_comments_and_what_nobody_understands() {
+    let lab = Lab::new("");
+    let text = "# first\ndir: local\n\t# inside\n\tpath /var/lib/vz\n\tcontent iso\n\tbogus 1 2\n\n\
+        # of somebody else\nmyplugin: own\n\thost a:b\n\t# and why\n\n# last\n";
+    let file = parse(&lab, text);
+    assert_eq!((file.warnings().len(), file.iter().count()), (2, 1));
+    assert_eq!(file.to_text().unwrap(), text);
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! Storages of type `dir` on real directories with the real `qemu-img`.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
@@ -354,14 +355,10 @@ fn access_to_volumes() {
     let storages = lab.storages();
     let caller: AuthId = "joe@pve".parse().unwrap();
     let check = |volume: &str, expected: Option<Content>, vmid: Option<&str>, privilege: &str| {
-        let holds = |path: &str, privileges: &[&str]| path == "/storage/loc" && privileges.contains(&privilege);
-        let request = pve_storage::access::Request {
-            caller: &caller,
-            holds: &holds,
-            vmid: vmid.map(|vmid| vmid.parse().unwrap()),
-            expected,
-        };
-        text(storages.check_volume_access(&request, volume))
+        let rights = format!("user:joe@pve:1:0::::::\nrole:R:{privilege}:\nacl:1:/storage/loc:joe@pve:R:\n");
+        let rights = pve_access::UserConfig::parse(&rights);
+        let vmid = vmid.map(|vmid| vmid.parse().unwrap());
+        text(storages.check_volume_access(&rights, &caller, volume, vmid, expected))
     };
     let disk = "loc:812/vm-812-disk-0.raw";
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Reading and writing `storage.cfg` (reference 08 §1).
 //!
-//! Reading never fails because of what is inside: what cannot be understood is left out with a warning.
+//! Reading never fails because of what is inside: what cannot be understood is passed over with a warning. A rewrite
+//! keeps it, and comments: a section of a type that this build does not know is somebody's storage.
 
 use std::fmt::Write;
 
@@ -28,10 +29,36 @@ const LOCAL_CONTENT: &str = "backup,images,iso,rootdir,snippets,vztmpl";
 /// The configured storages, as one state of the file has them.
 #[derive(Debug, Clone)]
 pub struct StorageFile {
-    storages: Vec<StorageConfig>,
+    blocks: Vec<Block>,
+    /// Comments after the last section.
+    tail: Vec<String>,
     digest: String,
     warnings: Vec<String>,
     local_path: String,
+}
+
+/// A section with what surrounds it.
+#[derive(Debug, Clone)]
+struct Block {
+    /// Its name, valid or not.
+    id: String,
+    /// Comments above it.
+    above: Vec<String>,
+    /// What it means; `None` if nobody can tell.
+    config: Option<StorageConfig>,
+    /// Without a meaning, all its lines; else comments, and properties that were passed over, by their keys.
+    kept: Vec<(Option<String>, String)>,
+}
+
+impl Block {
+    fn new(config: StorageConfig) -> Self {
+        Self {
+            id: config.id.to_string(),
+            above: Vec::new(),
+            config: Some(config),
+            kept: Vec::new(),
+        }
+    }
 }
 
 impl StorageFile {
@@ -59,17 +86,17 @@ impl StorageFile {
             ));
         });
         let mut file = Self {
-            storages: Vec::new(),
+            blocks: Vec::new(),
+            tail: raw.tail,
             digest: digest(bytes),
             warnings,
             local_path: site.path(LOCAL_PATH).display().to_string(),
         };
-        for section in raw {
-            if let Some(config) = file.section(&section) {
-                // The last of several takes the place of the others.
-                file.storages.retain(|known| known.id != config.id);
-                file.storages.push(config);
-            }
+        for section in raw.sections {
+            // The last of several takes the place of the others.
+            file.blocks.retain(|known| known.id != section.id);
+            let block = file.block(section);
+            file.blocks.push(block);
         }
         file.fix_local();
         file
@@ -87,28 +114,54 @@ impl StorageFile {
 
     /// All storages, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &StorageConfig> {
-        self.storages.iter()
+        self.blocks.iter().filter_map(|block| block.config.as_ref())
     }
 
     /// A storage.
     pub fn get(&self, id: &StorageId) -> Option<&StorageConfig> {
-        self.storages.iter().find(|config| config.id == *id)
+        self.iter().find(|config| config.id == *id)
     }
 
-    fn section(&mut self, raw: &RawSection) -> Option<StorageConfig> {
-        let RawSection { id, line, .. } = raw;
-        let skipped = |reason: String| format!("file {STORAGE_CFG} line {line} (skip section '{id}'): {reason}");
-        match self.decoded(raw) {
-            Ok(config) => Some(config),
-            Err(reason) => {
-                self.warnings.push(skipped(reason));
-                None
-            }
+    /// Whether a name is taken, be it by a section that means nothing.
+    pub(crate) fn is_taken(&self, id: &StorageId) -> bool {
+        self.blocks.iter().any(|block| block.id == id.as_str())
+    }
+
+    /// Puts a storage in its place, or at the end.
+    pub(crate) fn put(&mut self, config: StorageConfig) {
+        match self.blocks.iter_mut().find(|block| block.id == config.id.as_str()) {
+            Some(block) => block.config = Some(config),
+            None => self.blocks.push(Block::new(config)),
         }
     }
 
-    /// A section with its values decoded.
-    fn decoded(&mut self, raw: &RawSection) -> Result<StorageConfig, String> {
+    /// Takes a storage out.
+    pub(crate) fn remove(&mut self, id: &StorageId) {
+        self.blocks.retain(|block| block.id != id.as_str());
+    }
+
+    fn block(&mut self, raw: RawSection) -> Block {
+        let mut kept = raw.comments.iter().map(|line| (None, line.clone())).collect();
+        let config = match self.decoded(&raw, &mut kept) {
+            Ok(config) => Some(config),
+            Err(reason) => {
+                let RawSection { id, line, .. } = &raw;
+                let warning = format!("file {STORAGE_CFG} line {line} (skip section '{id}'): {reason}");
+                self.warnings.push(warning);
+                kept = raw.lines.into_iter().map(|line| (None, line)).collect();
+                None
+            }
+        };
+        Block {
+            id: raw.id,
+            above: raw.above,
+            config,
+            kept,
+        }
+    }
+
+    /// A section with its values decoded; properties that are passed over are kept.
+    fn decoded(&mut self, raw: &RawSection, kept: &mut Vec<(Option<String>, String)>) -> Result<StorageConfig, String> {
         let kind: StorageKind = raw.kind.to_lowercase().parse().map_err(|error| format!("{error}"))?;
         let id: StorageId = raw.id.parse().map_err(|error| format!("{error}"))?;
         let mut config = StorageConfig::new(id, kind);
@@ -124,11 +177,15 @@ impl StorageFile {
                 Ok(Some(value)) => {
                     config.options.insert(key.clone(), value);
                 }
-                Err(reason) => self.warnings.push(format!(
-                    "file {STORAGE_CFG} line {line} (section '{}') - unable to parse value of '{key}': {}",
-                    raw.id,
-                    reason.trim_end()
-                )),
+                Err(reason) => {
+                    let value = value.as_deref().unwrap_or_default();
+                    kept.push((Some(key.clone()), format!("\t{key} {value}").trim_end().to_owned()));
+                    self.warnings.push(format!(
+                        "file {STORAGE_CFG} line {line} (section '{}') - unable to parse value of '{key}': {}",
+                        raw.id,
+                        reason.trim_end()
+                    ));
+                }
             }
             seen.push(key);
         }
@@ -139,30 +196,28 @@ impl StorageFile {
 
     /// The storage `local` is always there, always at its own place, on every node.
     fn fix_local(&mut self) {
-        let at = self.storages.iter().position(|config| config.id.as_str() == LOCAL);
-        let own = |config: &&mut StorageConfig, path: &str| {
+        let path = self.local_path.clone();
+        let own = |config: &&mut StorageConfig| {
             let given = config.get("path").unwrap_or_default();
             config.kind == StorageKind::Dir && (given == LOCAL_PATH || given == path)
         };
-        let known = at.and_then(|at| self.storages.get_mut(at));
-        if let Some(config) = known.filter(|config| own(config, &self.local_path)) {
+        let block = self.blocks.iter_mut().find(|block| block.id == LOCAL);
+        if let Some(config) = block.and_then(|block| block.config.as_mut()).filter(own) {
             config.options.remove("nodes");
-            config.options.insert("path".to_owned(), self.local_path.clone());
+            config.options.insert("path".to_owned(), path);
             return;
         }
-        if let Some(at) = at {
-            self.storages.remove(at);
-        }
+        self.blocks.retain(|block| block.id != LOCAL);
         let Ok(id) = LOCAL.parse() else { return };
         let mut config = StorageConfig::new(id, StorageKind::Dir);
         for (option, value) in [
-            ("path", self.local_path.as_str()),
+            ("path", path.as_str()),
             ("content", LOCAL_CONTENT),
             ("prune-backups", "keep-all=1"),
         ] {
             config.options.insert(option.to_owned(), value.to_owned());
         }
-        self.storages.insert(0, config);
+        self.blocks.insert(0, Block::new(config));
     }
 
     /// The content of the file. The place of `local` is written as it is without a root, so that the file stays the
@@ -172,13 +227,27 @@ impl StorageFile {
     /// A storage lacks what its type requires, or a value holds a line feed.
     pub fn to_text(&self) -> Result<String, String> {
         let mut text = String::new();
-        for config in &self.storages {
-            self.write_section(config, &mut text)?;
+        for block in &self.blocks {
+            push_lines(&mut text, block.above.iter());
+            match &block.config {
+                Some(config) => self.write_section(config, &block.kept, &mut text)?,
+                None => push_lines(&mut text, block.kept.iter().map(|(_, line)| line)),
+            }
+            text.push('\n');
         }
+        push_lines(&mut text, self.tail.iter());
         Ok(text)
     }
 
-    fn write_section(&self, config: &StorageConfig, text: &mut String) -> Result<(), String> {
+    fn write_section(
+        &self,
+        config: &StorageConfig,
+        kept: &[(Option<String>, String)],
+        text: &mut String,
+    ) -> Result<(), String> {
+        if let Some((option, _)) = config.options().find(|(_, value)| value.contains(['\n', '\r'])) {
+            return Err(format!("property '{option}' contains a line feed"));
+        }
         let required = options::required(config.kind);
         let value = |option: &str| match config.get(option) {
             Some(path) if option == "path" && config.id.as_str() == LOCAL && path == self.local_path => {
@@ -186,26 +255,34 @@ impl StorageFile {
             }
             value => value.filter(|value| !value.is_empty()),
         };
-        let mut lines = String::new();
+        let _ = writeln!(text, "{}: {}", config.kind, config.id);
+        let comments = kept.iter().filter(|(key, _)| key.is_none());
+        push_lines(text, comments.map(|(_, line)| line));
         if config.is_disabled() {
-            lines.push_str("\tdisable\n");
+            text.push_str("\tdisable\n");
         }
         for option in &required {
             let value = value(option)
                 .ok_or_else(|| format!("section '{}' - missing value for required option '{option}'", config.id))?;
-            let _ = writeln!(lines, "\t{option} {value}");
+            let _ = writeln!(text, "\t{option} {value}");
         }
         let others = config.options().map(|(option, _)| option);
         for option in others.filter(|option| *option != "disable" && !required.contains(option)) {
             if let Some(value) = value(option) {
-                let _ = writeln!(lines, "\t{option} {value}");
+                let _ = writeln!(text, "\t{option} {value}");
             }
         }
-        if let Some((option, _)) = config.options().find(|(_, value)| value.contains(['\n', '\r'])) {
-            return Err(format!("property '{option}' contains a line feed"));
-        }
-        let _ = writeln!(text, "{}: {}\n{lines}", config.kind, config.id);
+        // What was set meanwhile takes the place of what was passed over.
+        let unset = |key: &Option<String>| key.as_ref().is_some_and(|key| config.get(key).is_none());
+        push_lines(text, kept.iter().filter(|(key, _)| unset(key)).map(|(_, line)| line));
         Ok(())
+    }
+}
+
+fn push_lines<'a>(text: &mut String, lines: impl Iterator<Item = &'a String>) {
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
     }
 }
 

@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`options`] | which options a storage type has |
+//! | [`edit`] | making, changing and removing storages |
 //! | [`file`] | reading and writing the file |
 //! | [`retention`] | the `prune-backups` option |
 
+pub mod edit;
 pub mod file;
 pub mod options;
 pub mod retention;
@@ -24,6 +26,7 @@ use crate::path::default_content_dir;
 pub use retention::Retention;
 pub use value::option_kind;
 
+pub use edit::ConfigError;
 pub use file::StorageFile;
 
 /// Protected backups per guest for users who may not allocate storages (reference 08 §2.3).

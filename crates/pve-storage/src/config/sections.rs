@@ -11,36 +11,56 @@ pub(super) struct RawSection {
     pub(super) line: usize,
     /// The properties in order: line number, key, value; no value is `None`.
     pub(super) properties: Vec<(usize, String, Option<String>)>,
+    /// Comments between the section before and the header.
+    pub(super) above: Vec<String>,
+    /// Comments inside.
+    pub(super) comments: Vec<String>,
+    /// Every line, header and comments included.
+    pub(super) lines: Vec<String>,
+}
+
+/// A file as written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct RawFile {
+    /// The sections in order.
+    pub(super) sections: Vec<RawSection>,
+    /// Comments after the last of them.
+    pub(super) tail: Vec<String>,
 }
 
 /// Splits a file into sections. `ignored` is told of lines that are none of it: number, section if inside one, text.
-pub(super) fn split(text: &str, ignored: &mut dyn FnMut(usize, Option<&str>, &str)) -> Vec<RawSection> {
-    let mut sections: Vec<RawSection> = Vec::new();
+pub(super) fn split(text: &str, ignored: &mut dyn FnMut(usize, Option<&str>, &str)) -> RawFile {
+    let mut file = RawFile::default();
     let mut inside = false;
     for (number, line) in (1..).zip(text.split('\n')) {
-        if line.is_empty() || line == "0" {
-            // Only a line without anything ends a section.
-            inside = false;
-        } else if line.trim_start().starts_with('#') {
-        } else if inside {
-            let Some(section) = sections.last_mut() else { continue };
+        // Only a line without anything ends a section.
+        inside &= !(line.is_empty() || line == "0");
+        let comment = line.trim_start().starts_with('#');
+        if let Some(section) = file.sections.last_mut().filter(|_| inside) {
+            section.lines.push(line.to_owned());
             match property(line) {
+                _ if comment => section.comments.push(line.to_owned()),
                 Some((key, value)) => section.properties.push((number, key, value)),
                 None => ignored(number, Some(&section.id), line),
             }
+        } else if comment {
+            file.tail.push(line.to_owned());
         } else if let Some((kind, id)) = header(line) {
             inside = true;
-            sections.push(RawSection {
+            file.sections.push(RawSection {
                 kind: kind.to_owned(),
                 id: id.to_owned(),
                 line: number,
                 properties: Vec::new(),
+                above: std::mem::take(&mut file.tail),
+                comments: Vec::new(),
+                lines: vec![line.to_owned()],
             });
-        } else if !line.trim().is_empty() {
+        } else if !(line.trim().is_empty() || line == "0") {
             ignored(number, None, line);
         }
     }
-    sections
+    file
 }
 
 /// `TYPE: ID`

@@ -102,9 +102,7 @@ pub(super) fn parse_iscsidirect(volume: &str) -> Result<VolumeName, InvalidVolum
 pub(super) fn parse_pbs(volume: &str) -> Result<VolumeName, InvalidVolumeName> {
     let parts: Vec<&str> = volume.split('/').collect();
     let parsed = match parts[..] {
-        ["backup", kind, id, time]
-            if is_word(kind) && is_word(&id.replace('-', "_").replace('.', "_")) && is_pbs_time(time) =>
-        {
+        ["backup", kind, id, time] if is_word(kind) && is_word(&id.replace(['-', '.'], "_")) && is_pbs_time(time) => {
             Some((kind, id))
         }
         _ => None,

@@ -1,5 +1,5 @@
 //! A site in a temporary directory.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::PathBuf;

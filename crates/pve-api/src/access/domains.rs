@@ -1,0 +1,49 @@
+//! `/access/domains`, reading alone (reference 02 §12.8).
+
+use pve_access::error::AccessError;
+use pve_contract::id;
+use pve_rest::{ApiResult, Call, Registry};
+use serde_json::{Value, json};
+
+use super::answer;
+
+pub(super) fn register(registry: &mut Registry) {
+    registry.bind(id::GET_ACCESS_DOMAINS, |call| Box::pin(all(call)));
+    registry.bind(id::GET_ACCESS_DOMAINS_REALM, |call| Box::pin(one(call)));
+}
+
+/// For everybody: the log-in dialog asks before anybody is logged in, so it tells no more than that needs.
+async fn all(call: Call) -> ApiResult {
+    answer(call, |_, access| {
+        let domains = access.domains()?;
+        let rows = domains.iter().map(|(name, realm)| {
+            let mut row = json!({ "realm": name, "type": realm.kind.as_str() });
+            if let Some(comment) = realm.options.get("comment") {
+                row["comment"] = json!(comment);
+            }
+            if realm.options.get("default").is_some_and(|value| value == "1") {
+                row["default"] = json!(1);
+            }
+            if let Some(factor) = realm.required_factor() {
+                row["tfa"] = json!(factor);
+            }
+            row
+        });
+        Ok(rows.collect())
+    })
+    .await
+}
+
+async fn one(call: Call) -> ApiResult {
+    answer(call, |call, access| {
+        let name = call.params.required("realm");
+        let domains = access.domains()?;
+        let realm = domains
+            .get(name)
+            .ok_or_else(|| AccessError::plain(format!("domain '{name}' does not exist")))?;
+        let mut object = realm.to_json();
+        object.insert("digest".to_owned(), json!(domains.digest()));
+        Ok(Value::Object(object))
+    })
+    .await
+}

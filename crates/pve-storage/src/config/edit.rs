@@ -1,0 +1,257 @@
+//! Making, changing and removing storages (reference 08 §7, 03 §3.4).
+//!
+//! ```text
+//! lock ─▶ read ─▶ digest, checks ─▶ secrets to their own files ─▶ activate (new ones only) ─▶ write
+//!                                        └── any failure after that: the new secrets go again
+//! ```
+
+use std::collections::BTreeSet;
+
+use pve_cfs::lock::DEFAULT_TIMEOUT;
+use pve_cfs::{Cfs, LockId, check_digest};
+use pve_schema::ids::StorageId;
+use pve_schema::{Context, Param, Params, list};
+
+use super::file::{self, STORAGE_CFG, StorageFile, is_sensitive};
+use super::{StorageConfig, options, value};
+use crate::dir;
+use crate::error::StorageError;
+use crate::kind::StorageKind;
+use crate::storages::operable;
+
+/// What a storage's configuration may not be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The name is taken.
+    #[error("storage ID '{0}' already defined")]
+    Defined(StorageId),
+    /// The type has no such option.
+    #[error("unexpected property '{0}'")]
+    Unexpected(String),
+    /// A value that does not fit its type.
+    #[error("unable to parse value of '{option}': {reason}")]
+    Value {
+        /// The option.
+        option: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A section that lacks something, or has an illegal path.
+    #[error("{0}")]
+    Incomplete(String),
+    /// An option that stays as it was.
+    #[error("can't change value of fixed parameter '{0}'")]
+    Fixed(String),
+    /// Nothing that could be deleted.
+    #[error("no such option '{0}'")]
+    NoOption(String),
+    /// An option that must be there.
+    #[error("unable to delete required option '{0}'")]
+    Required(String),
+    /// An option that stays as it was.
+    #[error("unable to delete fixed option '{0}'")]
+    DeleteFixed(String),
+    /// Both at once.
+    #[error("cannot set and delete property '{0}' at the same time!")]
+    SetAndDelete(String),
+    /// Another storage's base volume is on it.
+    #[error("can't remove storage - storage is used as base of another storage")]
+    UsedAsBase,
+}
+
+/// Parameters that are no options.
+const NO_OPTIONS: [&str; 4] = ["type", "storage", "digest", "delete"];
+
+/// Makes a storage. One that this node may use is activated at once.
+///
+/// # Errors
+/// Everything is told as `create storage failed: …`.
+pub fn create(
+    context: &Context,
+    id: &StorageId,
+    kind: StorageKind,
+    params: &Params,
+) -> Result<StorageConfig, StorageError> {
+    change(context, "create storage failed", |cfs, file| {
+        if file.is_taken(id) {
+            return Err(ConfigError::Defined(id.clone()).into());
+        }
+        let mut config = StorageConfig::new(id.clone(), kind);
+        let secrets = apply(&mut config, params)?;
+        file::complete(&mut config);
+        file::check_complete(&config, false).map_err(ConfigError::Incomplete)?;
+        store_secrets(cfs, &config, &secrets)?;
+        let activated = activate(context, &config);
+        let written = activated.and_then(|()| {
+            file.put(config.clone());
+            write(cfs, file)
+        });
+        if written.is_err() {
+            remove_secrets(cfs, &config);
+        }
+        written.map(|()| config)
+    })
+}
+
+/// Changes a storage: sets options, deletes others. It is not activated.
+///
+/// # Errors
+/// Everything is told as `update storage failed: …`.
+pub fn update(context: &Context, id: &StorageId, params: &Params) -> Result<StorageConfig, StorageError> {
+    change(context, "update storage failed", |cfs, file| {
+        let bytes = cfs.read(STORAGE_CFG)?.unwrap_or_default();
+        check_digest(params.text("digest"), &bytes)?;
+        let known = file.get(id).cloned();
+        let mut config = known.ok_or_else(|| StorageError::NoStorage(id.to_string()))?;
+        if let Some(fixed) = given(params).find(|(option, _)| is_fixed(config.kind, option)) {
+            return Err(ConfigError::Fixed(fixed.0.to_owned()).into());
+        }
+        let secrets = apply(&mut config, params)?;
+        let dropped = delete(&mut config, params)?;
+        file::complete(&mut config);
+        file::check_complete(&config, id.as_str() == "local").map_err(ConfigError::Incomplete)?;
+        store_secrets(cfs, &config, &secrets)?;
+        file.put(config.clone());
+        write(cfs, file)?;
+        if dropped.contains("password") {
+            remove_secrets(cfs, &config);
+        }
+        Ok(config)
+    })
+}
+
+/// Removes a storage from the configuration, with its secrets and what was granted on it. Its data stays.
+///
+/// # Errors
+/// Everything is told as `delete storage failed: …`.
+pub fn remove(context: &Context, id: &StorageId) -> Result<(), StorageError> {
+    change(context, "delete storage failed", |cfs, file| {
+        let known = file.get(id).cloned();
+        let config = known.ok_or_else(|| StorageError::NoStorage(id.to_string()))?;
+        let prefix = format!("{id}:");
+        let is_base = |other: &StorageConfig| other.get("base").is_some_and(|base| base.starts_with(&prefix));
+        if file.iter().any(is_base) {
+            return Err(ConfigError::UsedAsBase.into());
+        }
+        file.remove(id);
+        write(cfs, file)?;
+        remove_secrets(cfs, &config);
+        Ok(())
+    })?;
+    Ok(pve_access::edit::remove_storage_access(context, id)?)
+}
+
+/// Runs a change on the file as it is under its lock.
+fn change<T>(
+    context: &Context,
+    prefix: &'static str,
+    code: impl FnOnce(&Cfs, &mut StorageFile) -> Result<T, StorageError>,
+) -> Result<T, StorageError> {
+    let cfs = Cfs::new(context);
+    let changed = cfs.with_lock(&LockId::file(STORAGE_CFG), DEFAULT_TIMEOUT, || {
+        let mut file = StorageFile::read(&cfs)?;
+        code(&cfs, &mut file)
+    });
+    changed.map_err(|source| StorageError::Change {
+        prefix,
+        source: Box::new(source),
+    })
+}
+
+fn write(cfs: &Cfs, file: &StorageFile) -> Result<(), StorageError> {
+    let text = file.to_text().map_err(ConfigError::Incomplete)?;
+    Ok(cfs.write(STORAGE_CFG, text.as_bytes())?)
+}
+
+/// The options among the parameters.
+fn given(params: &Params) -> impl Iterator<Item = (&str, &str)> {
+    let texts = params.iter().filter_map(|(name, value)| match value {
+        Param::Text(text) => Some((name, text.as_str())),
+        _ => None,
+    });
+    texts.filter(|(name, _)| !NO_OPTIONS.contains(name))
+}
+
+fn is_fixed(kind: StorageKind, option: &str) -> bool {
+    options::use_of(kind, option).is_some_and(options::Use::is_fixed)
+}
+
+/// Sets the options that were given; what comes back are secrets, which are no part of the section.
+fn apply(config: &mut StorageConfig, params: &Params) -> Result<Vec<(String, String)>, StorageError> {
+    let mut secrets = Vec::new();
+    for (option, text) in given(params) {
+        if options::use_of(config.kind, option).is_none() {
+            return Err(ConfigError::Unexpected(option.to_owned()).into());
+        }
+        if is_sensitive(option) {
+            secrets.push((option.to_owned(), text.to_owned()));
+            continue;
+        }
+        let decoded = value::decode(config.kind, option, text).map_err(|reason| ConfigError::Value {
+            option: option.to_owned(),
+            reason: reason.trim_end().to_owned(),
+        })?;
+        match decoded {
+            Some(value) => config.options.insert(option.to_owned(), value),
+            None => config.options.remove(option),
+        };
+    }
+    Ok(secrets)
+}
+
+/// Takes out the options that the `delete` parameter names, and tells which.
+fn delete(config: &mut StorageConfig, params: &Params) -> Result<BTreeSet<String>, StorageError> {
+    let names = list::split(params.text("delete").unwrap_or_default());
+    for name in &names {
+        let name = (*name).to_owned();
+        let used = options::use_of(config.kind, &name).ok_or_else(|| ConfigError::NoOption(name.clone()))?;
+        if used.is_required() {
+            return Err(ConfigError::Required(name).into());
+        }
+        if used.is_fixed() {
+            return Err(ConfigError::DeleteFixed(name).into());
+        }
+        if params.has(&name) {
+            return Err(ConfigError::SetAndDelete(name).into());
+        }
+        config.options.remove(&name);
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Makes a new storage usable, if it is for this node.
+fn activate(context: &Context, config: &StorageConfig) -> Result<(), StorageError> {
+    if config.is_disabled() || !config.is_for_node(&context.site.node) {
+        return Ok(());
+    }
+    operable(config)?;
+    dir::activate(config)
+}
+
+/// Writes the secrets of a storage to their own files (reference 08 §2.4).
+fn store_secrets(cfs: &Cfs, config: &StorageConfig, secrets: &[(String, String)]) -> Result<(), StorageError> {
+    for (option, secret) in secrets {
+        let text = match (config.kind, option.as_str()) {
+            (StorageKind::Cifs, "password") => format!("password={secret}\n"),
+            (StorageKind::Pbs, "password") => format!("{secret}\n"),
+            (StorageKind::Esxi, "password") => secret.clone(),
+            _ => return Err(StorageError::NotYet("a storage's key file")),
+        };
+        if secret.contains(['\n', '\r']) {
+            return Err(ConfigError::Incomplete(format!("property '{option}' contains a line feed")).into());
+        }
+        cfs.write(&password_file(config), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn password_file(config: &StorageConfig) -> String {
+    format!("priv/storage/{}.pw", config.id)
+}
+
+/// The secrets of a storage go; one that stays behind is worth a warning, not a failure.
+fn remove_secrets(cfs: &Cfs, config: &StorageConfig) {
+    if let Err(error) = cfs.remove(&password_file(config)) {
+        log::warn!("{error}");
+    }
+}
