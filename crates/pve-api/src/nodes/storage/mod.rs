@@ -1,6 +1,56 @@
-//! `/nodes/storage`
+//! `/nodes/{node}/storage` (reference 08 §8)
 
-use pve_rest::Registry;
+mod content;
+mod prune;
+mod status;
+mod upload;
+mod volume;
+
+use pve_contract::id;
+use pve_rest::{ApiError, Call, Registry};
+use pve_schema::ids::Upid;
+use pve_task::{Launcher, Task, TaskRequest};
 
 /// Binds the handlers below this folder.
-pub(crate) fn register(_registry: &mut Registry) {}
+pub(crate) fn register(registry: &mut Registry) {
+    registry.bind(id::GET_NODES_NODE_STORAGE, |call| Box::pin(status::list(call)));
+    registry.bind(id::GET_NODES_NODE_STORAGE_STORAGE, |call| Box::pin(status::index(call)));
+    registry.bind(id::GET_NODES_NODE_STORAGE_STORAGE_STATUS, |call| {
+        Box::pin(status::one(call))
+    });
+    registry.bind(id::GET_NODES_NODE_STORAGE_STORAGE_CONTENT, |call| {
+        Box::pin(content::list(call))
+    });
+    registry.bind(id::POST_NODES_NODE_STORAGE_STORAGE_CONTENT, |call| {
+        Box::pin(content::create(call))
+    });
+    registry.bind(id::GET_NODES_NODE_STORAGE_STORAGE_CONTENT_VOLUME, |call| {
+        Box::pin(volume::read(call))
+    });
+    registry.bind(id::PUT_NODES_NODE_STORAGE_STORAGE_CONTENT_VOLUME, |call| {
+        Box::pin(volume::update(call))
+    });
+    registry.bind(id::DELETE_NODES_NODE_STORAGE_STORAGE_CONTENT_VOLUME, |call| {
+        Box::pin(volume::delete(call))
+    });
+    registry.bind(id::POST_NODES_NODE_STORAGE_STORAGE_UPLOAD, |call| {
+        Box::pin(upload::upload(call))
+    });
+    registry.bind(id::GET_NODES_NODE_STORAGE_STORAGE_PRUNEBACKUPS, |call| {
+        Box::pin(prune::dry_run(call))
+    });
+    registry.bind(id::DELETE_NODES_NODE_STORAGE_STORAGE_PRUNEBACKUPS, |call| {
+        Box::pin(prune::delete(call))
+    });
+}
+
+/// Starts a task on behalf of a call.
+fn start<T: Task>(call: &Call, worker_type: &str, id: String, task: &T) -> Result<Upid, ApiError> {
+    let request = TaskRequest {
+        worker_type: worker_type.to_owned(),
+        id,
+        caller: call.auth_id(),
+        request_id: call.request_id.to_string(),
+    };
+    Ok(Launcher::start(&call.context, request, task)?)
+}
