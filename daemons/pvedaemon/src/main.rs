@@ -68,7 +68,9 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
 
 /// What tasks there are.
 fn task_kinds() -> Kinds {
-    Kinds::new()
+    let mut kinds = Kinds::new();
+    pve_storage::register_tasks(&mut kinds);
+    kinds
 }
 
 /// A task that one of the workers started: everything it needs comes by pipe.
