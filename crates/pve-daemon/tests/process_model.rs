@@ -254,6 +254,30 @@ fn a_bad_setting_stops_the_start_with_its_message() {
 }
 
 #[test]
+fn systemd_is_told_how_the_daemon_is() {
+    let lab = Lab::new("MAX_WORKERS=2\n");
+    let socket = std::os::unix::net::UnixDatagram::bind(lab.path("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let told = || {
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length])
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut daemon = lab.start();
+    assert_eq!(told(), "READY=1");
+    assert_eq!(lab.verb("restart").1, 0);
+    assert_eq!(told(), "RELOADING=1");
+    assert_eq!(told(), "READY=1");
+    support::signal(daemon.id(), Signal::SIGTERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+#[test]
 fn nothing_is_inherited_that_should_not_be() {
     let lab = Lab::new("MAX_WORKERS=2\n");
     let daemon = lab.start();

@@ -23,7 +23,7 @@ pub(crate) const DEFAULT_ROOT: &str = "/var/lib/pve-lab/default";
         a second one beside it, whose guests go on when it is stopped\n  \
     eval \"$(pve-lab ticket root@pam --format env)\"\n      \
         credentials for a script\n  \
-    pve-lab ticket root@pam --format curl | xargs -r -o curl https://127.0.0.1:8006/api2/json/version\n      \
+    pve-lab ticket root@pam --format curl | xargs curl https://127.0.0.1:8006/api2/json/version\n      \
         one call")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -130,9 +130,9 @@ pub(crate) struct TicketOptions {
 /// How a ticket is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TicketFormat {
-    /// An object as `POST /access/ticket` answers it, and the URL
+    /// An object as `POST /access/ticket` answers it, with the URL and the file of the certificate authority
     Json,
-    /// Assignments for a shell: PVE_URL, PVE_TICKET, PVE_CSRF_TOKEN
+    /// Assignments for a shell: PVE_URL, PVE_CA, PVE_TICKET, PVE_CSRF_TOKEN
     Env,
     /// Options for curl
     Curl,

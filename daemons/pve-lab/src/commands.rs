@@ -228,6 +228,7 @@ fn ticket(options: &TicketOptions) -> Result<ExitCode, LabError> {
     let context = Context::new(root::existing(&options.which.root)?);
     let session = accounts::session(&context, &options.user)?;
     let url = url(&context.site);
+    let ca = context.site.etc_pve().join("pve-root-ca.pem").display().to_string();
     let text = match options.format {
         TicketFormat::Json => {
             let value = json!({
@@ -235,17 +236,20 @@ fn ticket(options: &TicketOptions) -> Result<ExitCode, LabError> {
                 "ticket": session.ticket,
                 "CSRFPreventionToken": session.csrf_token,
                 "url": url,
+                "ca": ca,
             });
             format!("{value:#}\n")
         }
         TicketFormat::Env => format!(
-            "export PVE_URL={}\nexport PVE_TICKET={}\nexport PVE_CSRF_TOKEN={}\n",
+            "export PVE_URL={}\nexport PVE_CA={}\nexport PVE_TICKET={}\nexport PVE_CSRF_TOKEN={}\n",
             quote(&url),
+            quote(&ca),
             quote(&session.ticket),
             quote(&session.csrf_token)
         ),
         TicketFormat::Curl => format!(
-            "--insecure --cookie {} --header {}\n",
+            "--cacert {} --cookie {} --header {}\n",
+            quote(&ca),
             quote(&format!("PVEAuthCookie={}", http::encode(&session.ticket))),
             quote(&format!("CSRFPreventionToken: {}", session.csrf_token))
         ),

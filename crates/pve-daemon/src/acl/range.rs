@@ -308,6 +308,27 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_expression_or_an_error(text in "[0-9a-f:./ +-]{0,40}|\\PC*") {
+            if let Ok(range) = text.parse::<Range>() {
+                let first = range.unmapped().first();
+                proptest::prop_assert!(range.unmapped().contains(first), "{}", text);
+            }
+        }
+
+        #[test]
+        fn an_address_matches_itself_and_its_block(bits in proptest::prelude::any::<u32>(), length in 0_u32..=32) {
+            let address = Ipv4Addr::from_bits(bits);
+            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            let block: Range = format!("{}/{length}", Ipv4Addr::from_bits(bits & mask)).parse().unwrap();
+            proptest::prop_assert!(block.contains(address.into()));
+            proptest::prop_assert!(block.contains(address.to_ipv6_mapped().into()));
+            let other = Ipv4Addr::from_bits(bits ^ (1 << 31));
+            proptest::prop_assert_eq!(block.contains(other.into()), length == 0);
+        }
+    }
+
     #[test]
     fn wrong_expressions_say_why() {
         for (text, expected) in [

@@ -175,6 +175,33 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+        /// The judge of the subset parser is bash: whatever it takes, bash reads the same way.
+        #[test]
+        fn plain_files_mean_to_bash_what_they_mean_here(text in "[ABx =\"'\\\\#\n\t\r,.:/-]{0,24}", start in "(A=|export B=|)") {
+            let text = format!("{start}{text}");
+            if let Some(plain) = subset::parse(&text) {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("file");
+                std::fs::write(&path, &text).unwrap();
+                let mut expected = plain.clone();
+                for name in ["A", "B", "AB"] {
+                    expected.entry(name.to_owned()).or_default();
+                }
+                let names: Vec<&str> = expected.keys().map(String::as_str).collect();
+                let told = bash::source(&path, &names, SHELL_DEADLINE).unwrap();
+                proptest::prop_assert_eq!(told, expected, "{:?}", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_parsed_or_left_to_the_shell(text in "\\PC*") {
+            let _ = subset::parse(&text);
+        }
+    }
+
     #[test]
     fn a_shell_that_never_ends_is_ended() {
         let dir = tempfile::tempdir().unwrap();

@@ -97,6 +97,9 @@ impl Lab {
             .arg(self.dir.path())
             .stdin(Stdio::null());
         command.env_remove("NOTIFY_SOCKET");
+        if self.path("notify").exists() {
+            command.env("NOTIFY_SOCKET", self.path("notify"));
+        }
         if self.web_user {
             command.env("HELLO_AS_WEB_USER", "1");
         }
