@@ -5,6 +5,8 @@
 //! | [`accel`] | KVM or TCG |
 //! | [`command`] | QEMU's command line |
 //! | [`config`] | the keys of a VM's config and their types |
+//! | [`update`] | changing a config |
+//! | [`journal`] | where the words about an operation go |
 //! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
 //! | [`process`] | whether a VM runs |
@@ -21,12 +23,14 @@ pub mod config;
 pub mod console;
 pub mod events;
 pub mod files;
+pub mod journal;
 pub mod network;
 pub mod process;
 pub mod qmp;
 pub mod runtime;
 pub mod start;
 pub mod status;
+pub mod update;
 
 /// A site below a directory, for tests.
 #[cfg(test)]
