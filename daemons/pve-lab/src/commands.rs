@@ -114,15 +114,15 @@ fn serve(context: &Context, supervisor: &mut Supervisor, guests: GuestsAtEnd) ->
         supervisor.run();
         say("stopping");
         if guests == GuestsAtEnd::Stop {
-            end_guests(context);
+            end_guests(context, supervisor);
         }
     }
     Ok(())
 }
 
-fn end_guests(context: &Context) {
+fn end_guests(context: &Context, supervisor: &Supervisor) {
     let pvedaemon = SocketAddr::new(context.site.address, 85);
-    if let Err(error) = guests::stop_all(context, pvedaemon) {
+    if let Err(error) = guests::stop_all(context, pvedaemon, || supervisor.take_signals()) {
         say(&format!("unable to stop guests: {error}"));
     }
 }

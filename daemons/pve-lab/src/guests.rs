@@ -22,8 +22,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// A running guest: `qemu` or `lxc`, and its number.
 type Guest = (&'static str, u64);
 
-/// Shuts running guests down, stops those that do not, and says what it does.
-pub(crate) fn stop_all(context: &Context, pvedaemon: SocketAddr) -> Result<(), LabError> {
+/// Shuts running guests down, stops those that do not, and says what it does. Once `hurried` is true it waits no longer.
+pub(crate) fn stop_all(context: &Context, pvedaemon: SocketAddr, hurried: impl Fn() -> bool) -> Result<(), LabError> {
     let ticket = accounts::session(context, &UserId::root())?.ticket;
     let guests = running(context, pvedaemon, &ticket)?;
     if guests.is_empty() {
@@ -47,7 +47,7 @@ pub(crate) fn stop_all(context: &Context, pvedaemon: SocketAddr) -> Result<(), L
         if left.is_empty() {
             return Ok(());
         }
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline || hurried() {
             let list: Vec<String> = left.iter().map(|(_, vmid)| vmid.to_string()).collect();
             say(&format!("guests {} are still running and go on", list.join(", ")));
             return Ok(());

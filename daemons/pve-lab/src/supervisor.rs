@@ -323,7 +323,7 @@ impl Supervisor {
     }
 
     /// Whether one of the signals that came in asks for the end. SIGHUP does, since the terminal is gone.
-    fn take_signals(&self) -> bool {
+    pub(crate) fn take_signals(&self) -> bool {
         let mut asked = false;
         while let Ok(Some(info)) = self.signals.read_signal() {
             asked |= i32::try_from(info.ssi_signo).ok() != Some(Signal::SIGCHLD as i32);
