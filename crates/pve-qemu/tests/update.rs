@@ -83,9 +83,10 @@ impl Lab {
     /// A change as root asks for it. A running VM refuses nothing and does nothing but commit fast keys.
     fn change(&self, parameters: &[(&str, &str)], running: bool) -> Result<Vec<String>, UpdateError> {
         let root = AuthId::root();
+        let rights = pve_access::UserConfig::parse("");
         let caller = Caller {
             id: &root,
-            holds: &|_, _| true,
+            rights: &rights,
         };
         let params = parameters
             .iter()
@@ -344,9 +345,10 @@ fn storages_and_volumes_have_their_own_rights() {
     let lab = Lab::new("memory: 512\n");
     let storages = Storages::open(&lab.context).unwrap();
     let id: AuthId = "user@pve".parse().unwrap();
+    let rights = pve_access::UserConfig::parse("user:user@pve:1:0:::::\n");
     let caller = Caller {
         id: &id,
-        holds: &|_, _| false,
+        rights: &rights,
     };
     let check = |text: &str| {
         let drive = pve_qemu::config::Drive::parse("scsi0".parse().unwrap(), text).unwrap();

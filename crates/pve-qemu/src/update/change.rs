@@ -223,9 +223,10 @@ mod tests {
 
     fn change(parameters: Given<'_>, user: &str) -> Result<Change, UpdateError> {
         let id: AuthId = user.parse().unwrap();
+        let rights = pve_access::UserConfig::parse("");
         let caller = Caller {
             id: &id,
-            holds: &|_, _| true,
+            rights: &rights,
         };
         let params = parameters
             .iter()

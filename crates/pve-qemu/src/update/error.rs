@@ -23,13 +23,13 @@ pub enum UpdateError {
     /// A storage or a volume.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A password cannot be hashed.
+    /// A privilege is missing, or a password cannot be hashed.
     #[error(transparent)]
-    Password(#[from] AccessError),
+    Access(#[from] AccessError),
     /// An image cannot be written.
     #[error(transparent)]
     Image(#[from] RunError),
-    /// A privilege is missing.
+    /// A tag is not the caller's to change.
     #[error("Permission check failed ({0})")]
     Permission(String),
     /// A key that only root may touch.
@@ -124,7 +124,7 @@ impl UpdateError {
             Self::Config(error) => error,
             Self::Parameter(error) => error,
             Self::Storage(error) => error,
-            Self::Password(error) => error,
+            Self::Access(error) => error,
             Self::Image(error) => error,
             _ => return None,
         })

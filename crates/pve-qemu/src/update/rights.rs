@@ -2,34 +2,31 @@
 
 use std::collections::BTreeSet;
 
+use pve_access::UserConfig;
 use pve_guest::GuestConfig;
 use pve_guest::tags::{self, TagAccess};
 use pve_schema::ids::{AuthId, VmId};
-use pve_storage::access::HoldsAny;
 
 use super::change::Change;
 use super::error::UpdateError;
 use crate::config::{Drive, DriveKey, Need, Net, Props, keys};
 
-/// Who asks, and what he may do.
-#[derive(Clone, Copy)]
+/// Who asks, and the rights of all. An `AccessControl` stands for its [`UserConfig`].
+#[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     /// Who asks.
     pub id: &'a AuthId,
-    /// Whether he holds one of the privileges on a path.
-    pub holds: HoldsAny<'a>,
+    /// The rights of all.
+    pub rights: &'a UserConfig,
 }
 
 impl Caller<'_> {
     /// Refuses unless the caller holds one of the privileges.
     ///
     /// # Errors
-    /// [`UpdateError::Permission`]
+    /// Status 403, `Permission check failed (PATH, A|B)`.
     pub fn check_any(&self, path: &str, privileges: &[&str]) -> Result<(), UpdateError> {
-        if self.id.is_root() || (self.holds)(path, privileges) {
-            return Ok(());
-        }
-        Err(UpdateError::Permission(format!("{path}, {}", privileges.join("|"))))
+        Ok(self.rights.require_any(self.id, path, privileges)?)
     }
 }
 
@@ -237,7 +234,7 @@ pub fn check_key(
 /// # Errors
 /// [`UpdateError::Permission`] with upstream's words.
 pub fn check_tags(caller: &Caller<'_>, old: &str, new: &str, access: &TagAccess) -> Result<(), UpdateError> {
-    if caller.id.is_root() || (caller.holds)("/", &["Sys.Modify"]) {
+    if caller.rights.has(caller.id, "/", &["Sys.Modify"]) {
         return Ok(());
     }
     match tags::changed(old, new).into_iter().find(|tag| !access.permits(tag)) {
@@ -322,10 +319,11 @@ mod tests {
 
     #[test]
     fn a_missing_privilege_is_named() {
+        let rights = UserConfig::parse("user:user@pve:1:0:::::\nacl:1:/vms/106:user@pve:PVEVMAdmin:\n");
         let id: AuthId = "user@pve".parse().unwrap();
         let caller = Caller {
             id: &id,
-            holds: &|path, _| path == "/vms/106",
+            rights: &rights,
         };
         let check = |vmid: u32, key| check_key(&caller, vmid.try_into().unwrap(), key, None, Some("1"));
         assert!(check(106, "cores").is_ok());
@@ -339,10 +337,11 @@ mod tests {
 
     #[test]
     fn changed_tags_are_checked_one_by_one() {
+        let rights = UserConfig::parse("user:user@pve:1:0:::::\n");
         let id: AuthId = "user@pve".parse().unwrap();
         let caller = Caller {
             id: &id,
-            holds: &|_, _| false,
+            rights: &rights,
         };
         let access = TagAccess {
             registered: BTreeSet::from(["prod".to_owned()]),

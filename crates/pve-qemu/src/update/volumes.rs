@@ -6,7 +6,6 @@ use std::time::Duration;
 use pve_daemon::command::Command;
 use pve_guest::GuestConfig;
 use pve_schema::ids::{StorageId, VmId, VolumeId};
-use pve_storage::access::Request;
 use pve_storage::volume::VolumeFormat;
 use pve_storage::{AllocRequest, Content, ImageFormat, Storages};
 
@@ -166,7 +165,7 @@ pub fn check_access(
             if let Ok(volume) = drive.file.parse::<VolumeId>() {
                 check_new(storages, caller, &volume.storage)?;
             }
-            Ok(storages.check_volume_access(&access(caller, vmid), &source)?)
+            Ok(storages.check_volume_access(caller.rights, caller.id, &source, Some(vmid), None)?)
         }
         Wish::Existing(volume) => {
             let (_, name) = storages.parse(&volume)?;
@@ -176,18 +175,9 @@ pub fn check_access(
                     "content type needs to be 'images' or 'iso'",
                 ));
             }
-            Ok(storages.check_volume_access(&access(caller, vmid), &volume.to_string())?)
+            Ok(storages.check_volume_access(caller.rights, caller.id, &volume.to_string(), Some(vmid), None)?)
         }
-        Wish::Device(path) => Ok(storages.check_volume_access(&access(caller, vmid), &path)?),
-    }
-}
-
-fn access<'a>(caller: &Caller<'a>, vmid: VmId) -> Request<'a> {
-    Request {
-        caller: caller.id,
-        holds: caller.holds,
-        vmid: Some(vmid),
-        expected: None,
+        Wish::Device(path) => Ok(storages.check_volume_access(caller.rights, caller.id, &path, Some(vmid), None)?),
     }
 }
 
