@@ -17,3 +17,9 @@ pub fn register(registry: &mut Registry) {
     nodes::register(registry);
     storage::register(registry);
 }
+
+/// Adds every kind of task that a handler of this crate starts.
+pub fn register_tasks(kinds: &mut pve_task::Kinds) {
+    pve_qemu::tasks::register_tasks(kinds);
+    pve_storage::register_tasks(kinds);
+}

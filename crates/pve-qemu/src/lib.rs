@@ -14,23 +14,37 @@
 //! | [`qmp`] | the monitor and the guest agent |
 //! | [`console`] | VNC for one client |
 //! | [`start`] | bringing a VM up |
+//! | [`power`] | stop, reset, reboot, pause, resume |
+//! | [`cleanup`] | what is done once a VM has gone |
+//! | [`destroy`], [`resize`] | removing a VM, growing a disk |
+//! | [`volumes`] | the volumes that a VM uses and owns |
+//! | [`hook`], [`journal`], [`error`] | the user's script, a task's log, failures |
+//! | [`tasks`] | all of that as tasks |
 //! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
 
 pub mod accel;
+pub mod cleanup;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod destroy;
+pub mod error;
 pub mod events;
 pub mod files;
+pub mod hook;
 pub mod journal;
 pub mod network;
+pub mod power;
 pub mod process;
 pub mod qmp;
+pub mod resize;
 pub mod runtime;
 pub mod start;
 pub mod status;
+pub mod tasks;
 pub mod update;
+pub mod volumes;
 
 /// A site below a directory, for tests.
 #[cfg(test)]

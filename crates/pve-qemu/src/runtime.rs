@@ -89,6 +89,30 @@ impl<'a> Runtime<'a> {
         self.file("cleanup")
     }
 
+    /// Holds the `+pveN` of the machine type that the VM was started with: stock QEMU cannot tell.
+    fn revision_file(&self) -> PathBuf {
+        self.file("machine")
+    }
+
+    /// The `+pveN` that the VM was started with; empty for none.
+    pub fn machine_revision(&self) -> String {
+        let text = fs::read_to_string(self.revision_file()).unwrap_or_default();
+        let text = text.trim();
+        match text.strip_prefix("+pve").map(str::parse::<u32>) {
+            Some(Ok(_)) => text.to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Remembers the `+pveN` of a start.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remember_revision(&self, revision: Option<u32>) -> io::Result<()> {
+        let text = revision.map_or_else(String::new, |number| format!("+pve{number}"));
+        fs::write(self.revision_file(), text)
+    }
+
     /// Sets the reboot marker.
     ///
     /// # Errors
@@ -120,9 +144,17 @@ impl<'a> Runtime<'a> {
         remove_quietly(&self.cleanup_marker());
     }
 
+    /// Removes everything that a destroyed VM could have left.
+    pub fn remove_all(&self) {
+        self.remove_sockets();
+        for file in [self.cleanup_marker(), self.reboot_marker()] {
+            remove_quietly(&file);
+        }
+    }
+
     /// Removes the sockets and the pid file of a VM that is gone.
     pub fn remove_sockets(&self) {
-        for suffix in ["mon", "qmp", "pid", "vnc", "qga"] {
+        for suffix in ["mon", "qmp", "pid", "vnc", "qga", "machine"] {
             remove_quietly(&self.file(suffix));
         }
     }

@@ -1,6 +1,12 @@
 //! The handlers that the web daemon runs itself, because they need no privilege. The folders mirror the URL tree.
 
+mod nodes;
+mod version;
+
 use pve_rest::Registry;
 
 /// Binds every handler of this crate.
-pub fn register(_registry: &mut Registry) {}
+pub fn register(registry: &mut Registry) {
+    nodes::register(registry);
+    version::register(registry);
+}

@@ -69,7 +69,7 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
 /// What tasks there are.
 fn task_kinds() -> Kinds {
     let mut kinds = Kinds::new();
-    pve_storage::register_tasks(&mut kinds);
+    pve_api::register_tasks(&mut kinds);
     kinds
 }
 

@@ -1,3 +1,82 @@
-//! qmeventd
+//! `qmeventd`: holds the event connections of all VMs, ends the process of a guest that powered itself off, cleans up
+//! after it and starts it again when somebody asked for a reboot (reference 06b §6.5).
+//!
+//! Only wiring is here; the logic is `pve_qemu::events` and `pve_qemu::cleanup`. Nothing here needs another daemon: a
+//! start runs as a task of this image.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use pve_daemon::logging::{self, Target};
+use pve_daemon::{BoxError, Program, RunAs, Service, Socket, Start, WorkerContext, cli};
+use pve_qemu::events::{Exit, Server};
+use pve_qemu::{cleanup, journal::SystemLog, runtime, tasks};
+use pve_schema::{Context, Site};
+
+static PROGRAM: Program = Program {
+    name: "qmeventd",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Cleans up after virtual machines that ended by themselves",
+    pid_file: "/run/qmeventd.pid",
+    run_as: RunAs::Root,
+    prepare,
+    init,
+    hidden: &[(pve_task::VERB, run_task)],
+};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM)
+}
+
+fn prepare(site: &Site) -> Result<(), BoxError> {
+    Ok(runtime::create_directory(site)?)
+}
+
+/// One worker: what it knows of the VMs is in its connections.
+fn init(start: &Start) -> Result<Service, BoxError> {
+    let path = runtime::event_socket(&start.context.site);
+    Ok(Service {
+        workers: 1,
+        listeners: vec![start.listen_unix("EVENTS", &path, 0o600)?],
+        worker: Box::new(serve),
+    })
+}
+
+fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    let socket = worker.listeners.iter().find_map(|listener| match &listener.socket {
+        Socket::Unix(socket) => Some(socket.try_clone()),
+        Socket::Tcp(_) => None,
+    });
+    let socket = socket.ok_or("no event socket")??;
+    let context = worker.context.clone();
+    let after_exit = move |exit: Exit| after_exit(&context, exit);
+    let mut server = Server::new(Arc::clone(&worker.context.site), socket, Arc::new(after_exit))?;
+    server.handle_leftovers();
+    worker.ready();
+    Ok(server.run(worker.drain_fd())?)
+}
+
+fn after_exit(context: &Context, exit: Exit) {
+    let next = match cleanup::after_exit(context, exit, &mut SystemLog) {
+        Ok(next) => next,
+        Err(error) => {
+            log::error!("unable to clean up after VM {}: {error}", exit.vmid);
+            return;
+        }
+    };
+    if next == cleanup::Next::Start {
+        match tasks::start_after_reboot(context, exit.vmid) {
+            Ok(upid) => log::info!("starting VM {} again: {upid}", exit.vmid),
+            Err(error) => log::error!("unable to start VM {} again: {error}", exit.vmid),
+        }
+    }
+}
+
+/// Runs a task in this process, which was started for it.
+fn run_task(_arguments: &[OsString]) -> ExitCode {
+    logging::init(PROGRAM.name, Target::Syslog, log::LevelFilter::Info);
+    let mut kinds = pve_task::Kinds::new();
+    tasks::register_tasks(&mut kinds);
+    pve_task::child_main(&kinds)
+}

@@ -14,6 +14,8 @@ use pve_schema::{Context, Failure};
 
 /// VNC ports.
 pub const VNC: RangeInclusive<u16> = 5900..=5999;
+/// SPICE ports.
+pub const SPICE: RangeInclusive<u16> = 61000..=61998;
 /// How long a note keeps a port from being handed out again, in seconds.
 const RESERVED_FOR: i64 = 5;
 /// How long to wait for the lock.

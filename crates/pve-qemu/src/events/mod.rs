@@ -24,6 +24,8 @@ pub use server::{Server, ServerError};
 
 use pve_schema::ids::VmId;
 
+use crate::process::Process;
+
 /// How a VM ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
@@ -33,4 +35,6 @@ pub struct Exit {
     pub graceful: bool,
     /// The guest itself asked for it.
     pub guest: bool,
+    /// Its process, as far as known: by now another one may run the same VM.
+    pub process: Option<Process>,
 }

@@ -1,11 +1,10 @@
 //! The event socket: one thread waits for all clients; what follows a VM's end runs in threads of its own.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,8 +16,8 @@ use serde_json::Value;
 
 use super::Exit;
 use super::session::{Garbage, Introduction, Messages, Reaction, VmState, introduction, query_status, quit};
+use crate::cleanup;
 use crate::process::{self, Process, Stat};
-use crate::runtime;
 
 /// How long a VM may take to follow `quit` or SIGTERM before it is killed.
 const KILL_AFTER: Duration = Duration::from_secs(60);
@@ -26,14 +25,9 @@ const KILL_AFTER: Duration = Duration::from_secs(60);
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The socket cannot be made.
-    #[error("unable to listen on '{path}' - {source}")]
-    Listen {
-        /// The socket.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// The socket cannot be used.
+    #[error("unable to use the event socket - {0}")]
+    Socket(io::Error),
     /// Waiting for clients failed.
     #[error("unable to wait for clients - {0}")]
     Poll(nix::Error),
@@ -56,6 +50,8 @@ enum Role {
 struct Client {
     stream: UnixStream,
     pid: i32,
+    /// The VM that the process is, read as soon as it connects: it may be gone before its first word is heard.
+    vm: Option<(VmId, Process)>,
     messages: Messages,
     role: Role,
 }
@@ -75,42 +71,39 @@ pub struct Server {
     /// VMs that were told to end, and when they will be killed.
     ending: Vec<(Process, Instant)>,
     after_exit: Arc<dyn Fn(Exit) + Send + Sync>,
+    /// What runs after VMs that have gone.
+    cleaning: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens; a socket left over from before is replaced. `after_exit` runs in a thread of its own for each VM that
-    /// has gone.
+    /// Serves a socket that listens. `after_exit` runs in a thread of its own for each VM that has gone.
     ///
     /// # Errors
-    /// [`ServerError::Listen`].
-    pub fn listen(site: Arc<Site>, after_exit: Arc<dyn Fn(Exit) + Send + Sync>) -> Result<Self, ServerError> {
-        let path = runtime::event_socket(&site);
-        let listen = |path: &PathBuf| {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let listener = UnixListener::bind(path)?;
-            listener.set_nonblocking(true)?;
-            Ok(listener)
-        };
-        let listener = listen(&path).map_err(|source| ServerError::Listen { path, source })?;
+    /// [`ServerError::Socket`].
+    pub fn new(
+        site: Arc<Site>,
+        listener: UnixListener,
+        after_exit: Arc<dyn Fn(Exit) + Send + Sync>,
+    ) -> Result<Self, ServerError> {
+        listener.set_nonblocking(true).map_err(ServerError::Socket)?;
         Ok(Self {
             site,
             listener,
             clients: Vec::new(),
             ending: Vec::new(),
             after_exit,
+            cleaning: Vec::new(),
         })
     }
 
-    /// Serves until `stop` becomes readable.
+    /// Serves until `stop` becomes readable, and lets what runs after VMs end first.
     ///
     /// # Errors
     /// [`ServerError::Poll`].
     pub fn run(&mut self, stop: BorrowedFd<'_>) -> Result<(), ServerError> {
         loop {
             let Some(ready) = self.wait(stop)? else {
+                self.finish();
                 return Ok(());
             };
             // From the last to the first: removing a client moves only those that were looked at already.
@@ -183,6 +176,7 @@ impl Server {
         self.clients.push(Client {
             stream,
             pid: peer.pid(),
+            vm: identify(&self.site, peer.pid()),
             messages: Messages::default(),
             role: Role::Stranger,
         });
@@ -205,7 +199,7 @@ impl Server {
     fn take_in(&mut self, index: usize, message: &Value) -> Result<(), Garbage> {
         let client = self.clients.get_mut(index).ok_or(Garbage)?;
         if matches!(client.role, Role::Stranger) {
-            client.role = introduce(&self.site, client.pid, message)?;
+            client.role = introduce(client.vm, message)?;
         }
         let Role::Vm { vmid, state, .. } = &mut client.role else {
             return Ok(());
@@ -213,7 +207,12 @@ impl Server {
         let vmid = *vmid;
         for reaction in state.receive(message) {
             match reaction {
-                Reaction::Send(request) => send(&mut client.stream, &request).map_err(|_| Garbage)?,
+                // A process that is ending says so and closes: the answer may come too late, and its end follows.
+                Reaction::Send(request) => {
+                    if let Err(error) = send(&mut client.stream, &request) {
+                        log::debug!("unable to ask VM {vmid} - {error}");
+                    }
+                }
                 Reaction::End if is_held(&self.clients, vmid) => {
                     log::info!("VM {vmid} has shut down; a backup holds it");
                     return Ok(());
@@ -262,9 +261,9 @@ impl Server {
     /// A client has closed its side.
     fn closed(&mut self, index: usize) {
         match self.clients.swap_remove(index).role {
-            Role::Stranger => {}
+            Role::Stranger => self.handle_leftovers(),
             Role::Backup(vmid) => self.ask_again(vmid),
-            Role::Vm { vmid, state, .. } => self.exited(vmid, state),
+            Role::Vm { vmid, process, state } => self.exited(vmid, process, state),
         }
     }
 
@@ -285,25 +284,55 @@ impl Server {
     fn drop_client(&mut self, index: usize, reason: &Garbage) {
         let client = self.clients.swap_remove(index);
         log::warn!("process {}: {reason}", client.pid);
-        if let Role::Vm { vmid, process, state } = client.role
-            && !process.is_alive()
-        {
-            self.exited(vmid, state);
+        match client.role {
+            Role::Vm { vmid, process, state } if !process.is_alive() => self.exited(vmid, process, state),
+            Role::Stranger => self.handle_leftovers(),
+            _ => {}
         }
     }
 
-    fn exited(&self, vmid: VmId, state: VmState) {
-        let exit = Exit {
+    /// Deals with VMs that ended without anybody hearing of it: before this daemon came, or between connecting and the
+    /// first word.
+    pub fn handle_leftovers(&mut self) {
+        for vmid in cleanup::leftovers(&self.site) {
+            log::info!("VM {vmid} has ended unheard");
+            self.handle_exit(Exit {
+                vmid,
+                graceful: false,
+                guest: false,
+                process: None,
+            });
+        }
+    }
+
+    fn exited(&mut self, vmid: VmId, process: Process, state: VmState) {
+        self.handle_exit(Exit {
             vmid,
             graceful: state.graceful,
             guest: state.guest,
-        };
+            process: Some(process),
+        });
+    }
+
+    /// Has a VM's end dealt with in a thread of its own.
+    fn handle_exit(&mut self, exit: Exit) {
+        let vmid = exit.vmid;
+        self.cleaning.retain(|thread| !thread.is_finished());
         let after_exit = Arc::clone(&self.after_exit);
         let spawned = std::thread::Builder::new()
             .name(format!("cleanup-{vmid}"))
             .spawn(move || after_exit(exit));
-        if let Err(error) = spawned {
-            log::error!("unable to clean up after VM {vmid} - {error}");
+        match spawned {
+            Ok(thread) => self.cleaning.push(thread),
+            Err(error) => log::error!("unable to clean up after VM {vmid} - {error}"),
+        }
+    }
+
+    fn finish(&mut self) {
+        for thread in self.cleaning.drain(..) {
+            if thread.join().is_err() {
+                log::error!("a clean-up died");
+            }
         }
     }
 }
@@ -320,16 +349,22 @@ fn is_held(clients: &[Client], vmid: VmId) -> bool {
         .any(|client| matches!(client.role, Role::Backup(held) if held == vmid))
 }
 
-/// Finds out who a client is from its first message, and for a VM from its process.
-fn introduce(site: &Site, pid: i32, message: &Value) -> Result<Role, Garbage> {
+/// The VM that a process is, if it is one of this site's.
+fn identify(site: &Site, pid: i32) -> Option<(VmId, Process)> {
+    let vmid = process::vmid_of(site, pid)?;
+    let started = Stat::read(pid)?.started;
+    Some((vmid, Process { pid, started }))
+}
+
+/// Finds out who a client is from its first message.
+fn introduce(vm: Option<(VmId, Process)>, message: &Value) -> Result<Role, Garbage> {
     match introduction(message)? {
         Introduction::Backup(vmid) => Ok(Role::Backup(vmid)),
         Introduction::Vm => {
-            let vmid = process::vmid_of(site, pid).ok_or(Garbage)?;
-            let started = Stat::read(pid).ok_or(Garbage)?.started;
+            let (vmid, process) = vm.ok_or(Garbage)?;
             Ok(Role::Vm {
                 vmid,
-                process: Process { pid, started },
+                process,
                 state: VmState::default(),
             })
         }

@@ -97,7 +97,8 @@ impl VmState {
         }
         if message.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
             self.graceful = true;
-            self.guest = message.pointer("/data/guest").and_then(Value::as_bool).unwrap_or(false);
+            // Our own `quit` causes another such event, which says nothing about the guest.
+            self.guest |= message.pointer("/data/guest").and_then(Value::as_bool).unwrap_or(false);
             return vec![Reaction::Send(query_status())];
         }
         match message.pointer("/return/status").and_then(Value::as_str) {
@@ -198,6 +199,9 @@ mod tests {
         let shutdown = json!({"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}});
         assert_eq!(vm.receive(&shutdown), [Reaction::Send(query_status())]);
         assert_eq!(vm.receive(&json!({"return": {"status": "shutdown"}})), [Reaction::End]);
+        assert_eq!((vm.graceful, vm.guest), (true, true));
+        let quit = json!({"event": "SHUTDOWN", "data": {"guest": false, "reason": "host-qmp-quit"}});
+        vm.receive(&quit);
         assert_eq!((vm.graceful, vm.guest), (true, true));
     }
 

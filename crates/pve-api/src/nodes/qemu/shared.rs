@@ -1,0 +1,64 @@
+//! What the handlers of this folder share.
+
+use pve_qemu::files;
+use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
+use pve_schema::ids::VmId;
+use pve_task::{Launcher, Task, TaskRequest};
+use serde_json::{Value, json};
+
+/// The VM that the call is about.
+pub(super) fn vmid(call: &Call) -> Result<VmId, ApiError> {
+    let parsed: Result<Option<VmId>, _> = call.params.parse("vmid");
+    match parsed {
+        Ok(Some(vmid)) => Ok(vmid),
+        Ok(None) => Err(ApiError::parameter(
+            "vmid",
+            "property is missing and it is not optional",
+        )),
+        Err(error) => Err(ApiError::parameter("vmid", error.to_string())),
+    }
+}
+
+/// Refuses parameters that only `root@pam` may set.
+pub(super) fn check_root_only(call: &Call, names: &[&str]) -> Result<(), ApiError> {
+    if call.is_root() {
+        return Ok(());
+    }
+    // An option that is sent as off asks for nothing.
+    match names
+        .iter()
+        .find(|name| call.params.text(name).is_some_and(|value| value != "0"))
+    {
+        Some(name) => Err(ApiError::parameter(*name, "Only root may use this option.")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a call about a VM that this node does not have.
+pub(super) fn check_exists(call: &Call, vmid: VmId) -> Result<(), ApiError> {
+    files::load(&call.context, vmid)?;
+    Ok(())
+}
+
+/// Starts a task on a VM; the answer is its UPID.
+pub(super) fn start_task<T: Task>(call: &Call, worker_type: &str, vmid: VmId, task: &T) -> ApiResult {
+    let request = TaskRequest {
+        worker_type: worker_type.to_owned(),
+        id: vmid.to_string(),
+        caller: call.auth_id(),
+        request_id: call.request_id.to_string(),
+    };
+    let upid = Launcher::start(&call.context, request, task)?;
+    Ok(json!(upid.to_string()).into())
+}
+
+/// Runs a handler that blocks.
+pub(super) async fn run(call: Call, handler: fn(&Call) -> ApiResult) -> ApiResult {
+    blocking(move || handler(&call)).await
+}
+
+/// The rows of an index method.
+pub(super) fn index(names: &[&str]) -> Reply {
+    let rows: Vec<Value> = names.iter().map(|name| json!({ "subdir": name })).collect();
+    Value::Array(rows).into()
+}

@@ -1,0 +1,254 @@
+//! The tasks of a VM's life: each is an order that travels to a process of its own (reference 06b §3).
+
+use std::time::Duration;
+
+use pve_schema::Context;
+use pve_schema::ids::{AuthId, Upid, VmId};
+use pve_task::{Kinds, Launcher, StartError, Task, TaskError, TaskRequest, Worker};
+use serde::{Deserialize, Serialize};
+
+use crate::console::vnc;
+use crate::destroy;
+use crate::power::{self, stop};
+use crate::resize;
+use crate::start;
+
+/// Adds the kinds of this crate.
+pub fn register_tasks(kinds: &mut Kinds) {
+    kinds
+        .register::<Start>()
+        .register::<Stop>()
+        .register::<Reset>()
+        .register::<Reboot>()
+        .register::<Pause>()
+        .register::<Resume>()
+        .register::<Destroy>()
+        .register::<Resize>()
+        .register::<Vnc>();
+}
+
+/// Starts a VM that was to be started again after its stop.
+///
+/// # Errors
+/// When no task can be started.
+pub fn start_after_reboot(context: &Context, vmid: VmId) -> Result<Upid, StartError> {
+    let request = TaskRequest {
+        worker_type: "qmstart".to_owned(),
+        id: vmid.to_string(),
+        caller: AuthId::root(),
+        request_id: String::new(),
+    };
+    let task = Start {
+        vmid,
+        options: start::Options::default(),
+    };
+    Launcher::start(context, request, &task)
+}
+
+/// `qmstart`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// The VM.
+    pub vmid: VmId,
+    /// How.
+    pub options: start::Options,
+}
+
+impl Task for Start {
+    const KIND: &'static str = "qemu-start";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        Ok(start::start(&context, self.vmid, &self.options, worker)?)
+    }
+}
+
+/// `qmstop` and `qmshutdown`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Stop {
+    /// The VM.
+    pub vmid: VmId,
+    /// Whether the guest is asked.
+    pub shutdown: bool,
+    /// How long it has, in seconds.
+    pub timeout: Option<u64>,
+    /// Whether the process is ended when the guest does not follow.
+    pub force: bool,
+    /// The `lock` key is ignored.
+    pub skip_lock: bool,
+    /// The volumes stay active.
+    pub keep_active: bool,
+    /// Running shutdowns of the same VM that are ended first.
+    pub overrule: Vec<Upid>,
+    /// Said first: that a shutdown became a stop, for one.
+    pub note: Option<String>,
+}
+
+impl Task for Stop {
+    const KIND: &'static str = "qemu-stop";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        if let Some(note) = &self.note {
+            worker.warn(note);
+        }
+        if !self.overrule.is_empty() {
+            for upid in &self.overrule {
+                pve_task::process::stop(upid);
+            }
+            let names: Vec<String> = self.overrule.iter().map(Upid::to_string).collect();
+            worker.log(format!("overruled qmshutdown tasks: {}", names.join(", ")));
+        }
+        let order = stop::Order {
+            way: if self.shutdown {
+                stop::Way::Shutdown
+            } else {
+                stop::Way::Quit
+            },
+            timeout: self.timeout.map(Duration::from_secs),
+            force: self.force,
+            skip_lock: self.skip_lock,
+            keep_active: self.keep_active,
+        };
+        let context = worker.context.clone();
+        Ok(stop::stop(&context, self.vmid, order, worker)?)
+    }
+}
+
+/// `qmreset`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reset {
+    /// The VM.
+    pub vmid: VmId,
+    /// The `lock` key is ignored.
+    pub skip_lock: bool,
+}
+
+impl Task for Reset {
+    const KIND: &'static str = "qemu-reset";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        Ok(power::reset(&worker.context, self.vmid, self.skip_lock)?)
+    }
+}
+
+/// `qmreboot`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reboot {
+    /// The VM.
+    pub vmid: VmId,
+    /// How long the guest has, in seconds.
+    pub timeout: Option<u64>,
+}
+
+impl Task for Reboot {
+    const KIND: &'static str = "qemu-reboot";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        Ok(power::reboot(
+            &context,
+            self.vmid,
+            self.timeout.map(Duration::from_secs),
+            worker,
+        )?)
+    }
+}
+
+/// `qmpause`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Pause {
+    /// The VM.
+    pub vmid: VmId,
+    /// The `lock` key is ignored.
+    pub skip_lock: bool,
+}
+
+impl Task for Pause {
+    const KIND: &'static str = "qemu-pause";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        Ok(power::pause(&worker.context, self.vmid, self.skip_lock)?)
+    }
+}
+
+/// `qmresume`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Resume {
+    /// The VM.
+    pub vmid: VmId,
+    /// The `lock` key is ignored.
+    pub skip_lock: bool,
+}
+
+impl Task for Resume {
+    const KIND: &'static str = "qemu-resume";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        Ok(power::resume(&worker.context, self.vmid, self.skip_lock)?)
+    }
+}
+
+/// `qmdestroy`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Destroy {
+    /// The VM.
+    pub vmid: VmId,
+    /// What goes along.
+    pub scope: destroy::Scope,
+}
+
+impl Task for Destroy {
+    const KIND: &'static str = "qemu-destroy";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        Ok(destroy::destroy(&context, self.vmid, self.scope, worker)?)
+    }
+}
+
+/// `resize`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Resize {
+    /// The VM.
+    pub vmid: VmId,
+    /// What and how.
+    pub order: resize::Order,
+}
+
+impl Task for Resize {
+    const KIND: &'static str = "qemu-resize";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        Ok(resize::resize(&context, self.vmid, &self.order, worker)?)
+    }
+}
+
+/// `vncproxy`
+#[derive(Serialize, Deserialize)]
+pub struct Vnc {
+    /// The VM.
+    pub vmid: VmId,
+    /// The port of the site's address to listen on.
+    pub port: u16,
+    /// The display's password. It travels by pipe, and is neither logged nor shown.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Vnc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vnc")
+            .field("vmid", &self.vmid)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Task for Vnc {
+    const KIND: &'static str = "qemu-vnc";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        worker.log(format!("starting vnc proxy {}", worker.upid));
+        Ok(vnc::serve(&worker.context.site, self.vmid, self.port, &self.password)?)
+    }
+}

@@ -1,0 +1,10 @@
+//! `/nodes`
+
+mod qemu;
+
+use pve_rest::Registry;
+
+/// Binds the handlers below this folder.
+pub(crate) fn register(registry: &mut Registry) {
+    qemu::register(registry);
+}

@@ -1,0 +1,61 @@
+//! `GET /version` (reference 10c, "version")
+
+use pve_cfs::Cfs;
+use pve_contract::{RELEASE, id};
+use pve_rest::{ApiResult, Call, Registry, blocking};
+use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
+use serde_json::{Value, json};
+
+/// Binds the handler.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.bind(id::GET_VERSION, |call| Box::pin(blocking(move || version(&call))));
+}
+
+/// The release whose contract is spoken; clients read it as dotted numbers.
+fn version(call: &Call) -> ApiResult {
+    let mut answer = json!({
+        "version": RELEASE,
+        "release": major_and_minor(RELEASE),
+        "repoid": build_id(),
+    });
+    if let Some(console) = console(call)? {
+        answer["console"] = console;
+    }
+    Ok(answer.into())
+}
+
+/// Which console the web interface opens, if the datacenter's options say so.
+fn console(call: &Call) -> Result<Option<Value>, pve_cfs::CfsError> {
+    let format = SimpleFormat {
+        file: "datacenter.cfg",
+        keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
+        blank_after_description: false,
+    };
+    let text = Cfs::new(&call.context).read_text("datacenter.cfg")?.unwrap_or_default();
+    let options = SimpleConfig::parse(&format, &text);
+    Ok(options.text("console").map(Value::from))
+}
+
+fn major_and_minor(version: &str) -> String {
+    version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+}
+
+/// Tells builds apart: this suite's own version, as the hex digits that clients expect.
+fn build_id() -> String {
+    let version = env!("CARGO_PKG_VERSION").bytes();
+    let digits: String = version.map(|byte| format!("{byte:02x}")).collect();
+    format!("{digits:0>8}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_can_read_the_version() {
+        assert_eq!(major_and_minor("9.2.11"), "9.2");
+        assert!(RELEASE.starts_with("9.") && RELEASE.split('.').all(|part| part.parse::<u32>().is_ok()));
+        let id = build_id();
+        assert!((8..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    }
+}
