@@ -13,8 +13,9 @@ use crate::defaults::{self, DefaultsError, Variables};
 /// Workers when nothing else is said (reference 01 §1.3).
 const DEFAULT_WORKERS: usize = 3;
 
-/// Every key that has a meaning. `ACCEL` is this project's own (reference 06a §7.12).
-const KEYS: [&str; 16] = [
+/// Every key that has a meaning. `ACCEL` is this project's own (reference 06a §7.12). The files in `etc-default/` and the
+/// man pages name the same ones.
+pub const KEYS: [&str; 16] = [
     "MAX_WORKERS",
     "ALLOW_FROM",
     "DENY_FROM",
