@@ -82,7 +82,6 @@ fn what_is_commented_out_may_be_set_as_it_stands() {
             let (variables, settings) = settings(&format!("{name}={value}\n"));
             assert_eq!(variables.keys().collect::<Vec<_>>(), [name]);
             let is_default = settings == nothing_set();
-            // A trusted proxy means nothing as long as no header is named, but it is kept as given.
             assert_eq!(is_default, SHOWN_DEFAULTS.contains(&name), "{name}={value}");
         }
     }
