@@ -1,5 +1,7 @@
 //! The shipped files of `/etc/default`, and the pages about them, say what the parser does.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
