@@ -1,6 +1,8 @@
 """Fixtures: labs, their clients, and the tiny guest."""
 
 import pathlib
+import shutil
+import tempfile
 
 import pytest
 
@@ -25,10 +27,19 @@ def system_user():
         yield user
 
 
+@pytest.fixture(scope="session")
+def playground():
+    """A directory that the web side's user may pass, with a path short enough for sockets."""
+    path = pathlib.Path(tempfile.mkdtemp(prefix="pve-e2e-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(playground, request):
     """One running lab per test module."""
-    with Lab(tmp_path_factory.mktemp("lab")) as running:
+    with Lab(playground / request.module.__name__.removeprefix("test_")) as running:
         yield running
 
 

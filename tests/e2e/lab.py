@@ -9,14 +9,9 @@ import signal
 import socket
 import subprocess
 import time
-import warnings
 
 import proxmoxer
 import requests
-import urllib3
-
-urllib3.disable_warnings()
-warnings.filterwarnings("ignore", category=urllib3.exceptions.InsecureRequestWarning)
 
 BINARIES = pathlib.Path(os.environ.get("PVE_TEST_BINARIES", pathlib.Path(__file__).resolve().parents[2] / "target/debug"))
 
@@ -132,6 +127,7 @@ class Lab:
         ticket = self.ticket(user)
         session = requests.Session()
         session.verify = False
+        session.trust_env = False
         session.headers["Cookie"] = "PVEAuthCookie=" + requests.utils.quote(ticket["ticket"], safe="")
         session.headers["CSRFPreventionToken"] = ticket["CSRFPreventionToken"]
         return session

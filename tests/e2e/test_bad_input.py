@@ -97,7 +97,7 @@ def test_bodies_that_are_no_parameters_are_refused(lab):
     assert (answer.status_code, answer.reason) == (501, "Unexpected content for method 'DELETE'")
 
 
-def test_an_upload_with_a_wrong_name_or_checksum_leaves_nothing(lab, tmp_path):
+def test_an_upload_with_a_wrong_name_or_checksum_leaves_nothing(lab):
     where = f"{lab.url}/api2/json/nodes/{lab.node}/storage/local/upload"
     session = lab.session()
     answer = session.post(where, data={"content": "iso"}, files={"filename": ("x.txt", b"123")}, timeout=30)
@@ -113,8 +113,8 @@ def test_an_upload_with_a_wrong_name_or_checksum_leaves_nothing(lab, tmp_path):
     assert list((lab.root / "var/tmp").glob("pveupload-*")) == []
 
 
-def test_a_full_disk_keeps_the_old_configuration(tmp_path):
-    root = tmp_path / "full"
+def test_a_full_disk_keeps_the_old_configuration(playground):
+    root = playground / "full"
     etc = root / "etc/pve"
     etc.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", etc], check=True)

@@ -136,8 +136,8 @@ def test_whole_life(lab, iso):
     whole_life(lab, iso)
 
 
-def test_the_same_in_two_labs_at_once(tmp_path, iso):
-    with Lab(tmp_path / "one") as one, Lab(tmp_path / "two") as two:
+def test_the_same_in_two_labs_at_once(playground, iso):
+    with Lab(playground / "one") as one, Lab(playground / "two") as two:
         assert one.address != two.address
         failures = []
 

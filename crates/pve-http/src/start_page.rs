@@ -12,10 +12,11 @@ pub(crate) fn page(host: Option<&str>) -> Answer {
         |host: &&str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
     let host = host.filter(fits).unwrap_or("HOST:8006");
     let version = env!("CARGO_PKG_VERSION");
+    let release = pve_contract::RELEASE;
     let page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <title>Virtual environment API</title>\n</head>\n<body>\n\
-         <h1>Virtual environment API</h1>\n<p>pveproxy {version}: the API is at <code>/api2/json</code>.</p>\n\
+         <h1>Virtual environment API</h1>\n<p>pveproxy {version}: the API of release {release} is at <code>/api2/json</code>.</p>\n\
          <p>Log in for a ticket:</p>\n\
          <pre>curl -k -d username=root@pam --data-urlencode password@- https://{host}/api2/json/access/ticket</pre>\n\
          <p>Send the ticket as the cookie <code>PVEAuthCookie</code>, percent-encoded, and with every request that\n\
