@@ -132,7 +132,7 @@ class Lab:
         session.headers["CSRFPreventionToken"] = ticket["CSRFPreventionToken"]
         return session
 
-    def call(self, verb, path, user="root@pam", **parameters):
+    def call(self, verb, path, /, user="root@pam", **parameters):
         """One call as JSON: the response of requests."""
         session = self.session(user)
         where = f"{self.url}/api2/json{path}"

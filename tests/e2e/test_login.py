@@ -61,7 +61,7 @@ def test_a_user_without_privileges_sees_and_does_nothing(lab):
 
 
 def test_rights_follow_roles_groups_and_acls(lab):
-    root = lambda verb, path, **parameters: lab.call(verb, path, **parameters).raise_for_status()
+    root = lambda verb, path, /, **parameters: lab.call(verb, path, **parameters).raise_for_status()
     root("POST", "/access/users", userid="dev@pve", password="developer")
     root("POST", "/access/groups", groupid="devs")
     root("PUT", "/access/users/dev@pve", groups="devs")
