@@ -1,5 +1,6 @@
 """Bad input at every boundary gives upstream's clear error and loses nothing."""
 
+import contextlib
 import subprocess
 
 import pytest
@@ -115,28 +116,33 @@ def test_an_upload_with_a_wrong_name_or_checksum_leaves_nothing(lab):
 
 def test_a_full_disk_keeps_the_old_configuration(playground):
     root = playground / "full"
-    etc = root / "etc/pve"
-    etc.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", etc], check=True)
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "tmpfs", root], check=True)
     try:
         with Lab(root) as lab:
             create_plain(lab, 503)
-            config = etc / f"nodes/{lab.node}/qemu-server/503.conf"
+            config = root / f"etc/pve/nodes/{lab.node}/qemu-server/503.conf"
+            path = QEMU.format(node=lab.node) + "/503/config"
             before = config.read_bytes()
-            ballast = etc / "ballast"
-            with open(ballast, "wb", buffering=0) as file, pytest.raises(OSError):
-                while True:
-                    file.write(b"\0" * 4096)
-
-            answer = lab.call("PUT", QEMU.format(node=lab.node) + "/503/config", description="x" * 8000)
-            assert answer.status_code == 500
-            assert "No space left on device" in answer.reason
-            assert config.read_bytes() == before
-            assert not [name for name in config.parent.iterdir() if ".tmp." in name.name]
-
-            ballast.unlink()
-            answer = lab.call("PUT", QEMU.format(node=lab.node) + "/503/config", description="x" * 8000)
+            with filled(root):
+                answer = lab.call("PUT", path, description="x" * 8000)
+                assert answer.status_code == 500
+                assert "No space left on device" in answer.reason
+                assert config.read_bytes() == before
+                assert not [name for name in config.parent.iterdir() if ".tmp." in name.name]
+            answer = lab.call("PUT", path, description="x" * 8000)
             assert answer.status_code == 200
             assert b"x" * 100 in config.read_bytes()
     finally:
-        subprocess.run(["umount", etc], check=True)
+        subprocess.run(["umount", root], check=True)
+
+
+@contextlib.contextmanager
+def filled(directory):
+    """A file system without a free byte."""
+    ballast = directory / "ballast"
+    with open(ballast, "wb", buffering=0) as file, pytest.raises(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    yield
+    ballast.unlink()
