@@ -1,0 +1,26 @@
+//! Scheduled jobs (reference 05 §2 and §5).
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`calendar`] | when a calendar event comes next |
+//! | [`jobs_cfg`] | `jobs.cfg`: the configured jobs |
+//! | [`vzdump_job`] | the rules for changing a backup job |
+//! | [`state`] | what a node remembers of a job, and its files |
+//! | [`round`] | one round of the scheduler: which jobs run |
+//! | [`realm_sync`] | which node of a cluster synchronises a realm |
+//! | [`error`] | what can go wrong |
+//!
+//! Not here: what the jobs do, and the daemon's loop. Grammar of calendar events: `pve_schema::calendar`.
+
+pub mod calendar;
+pub mod error;
+pub mod jobs_cfg;
+pub mod realm_sync;
+pub mod round;
+pub mod state;
+pub mod vzdump_job;
+
+pub use error::JobsError;
+pub use jobs_cfg::{Job, JobKind, JobsCfg};
+pub use round::{Round, TaskEnd, Verdict};
+pub use state::{JobState, Phase, StateStore};
