@@ -20,9 +20,7 @@ pub(crate) fn page(host: Option<&str>) -> Answer {
          <p>Log in for a ticket:</p>\n\
          <pre>curl -k -d username=root@pam --data-urlencode password@- https://{host}/api2/json/access/ticket</pre>\n\
          <p>Send the ticket as the cookie <code>PVEAuthCookie</code>, percent-encoded, and with every request that\n\
-         changes something the token as the header <code>CSRFPreventionToken</code>; or use an API token:</p>\n\
-         <pre>curl -k -H 'Authorization: PVEAPIToken=USER@REALM!TOKENID=SECRET' \
-         https://{host}/api2/json/version</pre>\n</body>\n</html>\n"
+         changes something the token as the header <code>CSRFPreventionToken</code>.</p>\n</body>\n</html>\n"
     );
     Answer::new(StatusCode::OK, "")
         .with_type("text/html; charset=utf-8")

@@ -112,16 +112,11 @@ fn first_files(site: &Site) -> Vec<(&'static str, String)> {
         ),
         (
             "/etc/default/pvedaemon",
-            "# Settings of this lab's pvedaemon; they count from its next start or reload on.\n\
-             # How virtual CPUs run: auto (default), kvm or tcg\n#ACCEL=auto\n#MAX_WORKERS=3\n"
-                .to_owned(),
+            include_str!("../../../etc-default/pvedaemon").to_owned(),
         ),
         (
             "/etc/default/pveproxy",
-            "# Settings of this lab's pveproxy; they count from its next start or reload on.\n\
-             # LISTEN_IP makes the lab reachable from elsewhere; then also think of ALLOW_FROM.\n\
-             #LISTEN_IP=192.0.2.1\n#ALLOW_FROM=192.0.2.0/24\n#DENY_FROM=all\n#POLICY=allow\n#MAX_WORKERS=3\n"
-                .to_owned(),
+            include_str!("../../../etc-default/pveproxy").to_owned(),
         ),
     ]
 }
