@@ -56,6 +56,9 @@ pub enum VmError {
     /// A tap or a bridge.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// It was not created.
+    #[error(transparent)]
+    Create(#[from] crate::create::CreateError),
     /// It may not be destroyed.
     #[error(transparent)]
     Destroy(#[from] crate::destroy::Refusal),
@@ -142,6 +145,7 @@ impl VmError {
             Self::Network(error) => error,
             Self::Command(error) => error,
             Self::Port(error) => error,
+            Self::Create(error) => error,
             Self::Destroy(error) => error,
             Self::Resize(error) => error,
             _ => return None,

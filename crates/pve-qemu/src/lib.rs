@@ -5,7 +5,7 @@
 //! | [`accel`] | KVM or TCG |
 //! | [`command`] | QEMU's command line |
 //! | [`config`] | the keys of a VM's config and their types |
-//! | [`update`] | changing a config |
+//! | [`update`], [`reconfigure`], [`hotplug`] | changing a config: the rules, with the node around them, by the monitor |
 //! | [`journal`] | where the words about an operation go |
 //! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
@@ -16,9 +16,10 @@
 //! | [`start`] | bringing a VM up |
 //! | [`power`] | stop, reset, reboot, pause, resume |
 //! | [`cleanup`] | what is done once a VM has gone |
-//! | [`destroy`], [`resize`] | removing a VM, growing a disk |
+//! | [`create`], [`destroy`], [`resize`] | making and removing a VM, growing a disk |
 //! | [`volumes`] | the volumes that a VM uses and owns |
-//! | [`hook`], [`journal`], [`error`] | the user's script, a task's log, failures |
+//! | [`hook`], [`error`] | the user's script, failures |
+//! | [`datacenter`] | options that hold for all VMs |
 //! | [`tasks`] | all of that as tasks |
 //! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
@@ -28,16 +29,20 @@ pub mod cleanup;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod create;
+pub mod datacenter;
 pub mod destroy;
 pub mod error;
 pub mod events;
 pub mod files;
 pub mod hook;
+pub mod hotplug;
 pub mod journal;
 pub mod network;
 pub mod power;
 pub mod process;
 pub mod qmp;
+pub mod reconfigure;
 pub mod resize;
 pub mod runtime;
 pub mod start;

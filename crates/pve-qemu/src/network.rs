@@ -135,6 +135,19 @@ pub fn plug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, Netw
     Ok(notes(tap, net))
 }
 
+/// Moves a tap that is in use to another bridge or VLAN. The notes are as with [`plug`].
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn replug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, NetworkError> {
+    let bridge = Bridge::find(bridge_name)?;
+    // The first command makes the tap: it is there.
+    for command in plug_commands(tap, net, &bridge)?.iter().skip(1) {
+        command.run().map_err(|error| failed(tap, bridge_name, &error))?;
+    }
+    Ok(notes(tap, net))
+}
+
 /// Removes a tap, if it exists.
 pub fn unplug(tap: &str) {
     if if_nametoindex(tap).is_err() {

@@ -8,14 +8,19 @@ use pve_task::{Kinds, Launcher, StartError, Task, TaskError, TaskRequest, Worker
 use serde::{Deserialize, Serialize};
 
 use crate::console::vnc;
+use crate::create;
 use crate::destroy;
 use crate::power::{self, stop};
+use crate::reconfigure;
 use crate::resize;
 use crate::start;
+use crate::update::Change;
 
 /// Adds the kinds of this crate.
 pub fn register_tasks(kinds: &mut Kinds) {
     kinds
+        .register::<Create>()
+        .register::<Configure>()
         .register::<Start>()
         .register::<Stop>()
         .register::<Reset>()
@@ -43,6 +48,71 @@ pub fn start_after_reboot(context: &Context, vmid: VmId) -> Result<Upid, StartEr
         options: start::Options::default(),
     };
     Launcher::start(context, request, &task)
+}
+
+/// `qmcreate`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// The VM, whose number is taken already.
+    pub vmid: VmId,
+    /// What it is to be.
+    pub order: create::Order,
+    /// Whether it is started then.
+    pub start: bool,
+}
+
+impl Task for Create {
+    const KIND: &'static str = "qemu-create";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        create::create(&context, self.vmid, &self.order, worker)?;
+        if self.start {
+            worker.log("Execute autostart");
+            let request = TaskRequest {
+                worker_type: "qmstart".to_owned(),
+                id: self.vmid.to_string(),
+                caller: worker.caller.clone(),
+                request_id: worker.request_id.clone(),
+            };
+            let task = Start {
+                vmid: self.vmid,
+                options: start::Options::default(),
+            };
+            // The VM is there, whether it starts or not.
+            if let Err(error) = Launcher::start(&context, request, &task) {
+                worker.warn(error.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `qmconfig`
+#[derive(Serialize, Deserialize)]
+pub struct Configure {
+    /// The VM.
+    pub vmid: VmId,
+    /// What changes. It may hold a password, and travels by pipe.
+    pub change: Change,
+}
+
+impl std::fmt::Debug for Configure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Configure")
+            .field("vmid", &self.vmid)
+            .field("change", &self.change.summary())
+            .finish()
+    }
+}
+
+impl Task for Configure {
+    const KIND: &'static str = "qemu-config";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        Ok(reconfigure::carry_out(&context, self.vmid, &self.change, worker)?)
+    }
 }
 
 /// `qmstart`

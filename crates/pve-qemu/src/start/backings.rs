@@ -27,7 +27,11 @@ pub fn of(storages: &Storages, vm: VmConfig<'_>) -> Result<BTreeMap<DriveKey, Ba
     Ok(backings)
 }
 
-fn backing(storages: &Storages, drive: &Drive) -> Result<Option<Backing>, StorageError> {
+/// The backing of one drive, if it has one.
+///
+/// # Errors
+/// A volume without a path.
+pub fn backing(storages: &Storages, drive: &Drive) -> Result<Option<Backing>, StorageError> {
     Ok(match drive.source() {
         Source::Empty | Source::Other(_) => None,
         Source::HostCdrom => Some(Backing {

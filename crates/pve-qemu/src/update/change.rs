@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pve_schema::{Param, Params, list};
+use serde::{Deserialize, Serialize};
 
 use super::error::UpdateError;
 use super::rights::Caller;
@@ -29,7 +30,7 @@ const CPU_UNITS_V2: (u64, u64) = (1, 10_000);
 const CPU_UNITS_V1: (u64, u64) = (2, 262_144);
 
 /// What a caller wants changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Keys with their new values.
     pub set: BTreeMap<String, String>,

@@ -28,6 +28,7 @@ use pve_storage::Storages;
 pub use apply::{Surroundings, check_state, make_pending};
 pub use change::{Change, keys_of};
 pub use error::UpdateError;
+pub(crate) use prepare::uuid;
 pub use prepare::{Defaults, prepare};
 pub use rights::{Caller, Requirement, required_privileges};
 pub use volumes::{Allocator, Wish};

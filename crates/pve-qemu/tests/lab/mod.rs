@@ -1,5 +1,7 @@
 //! A site of its own for each test, with QEMU guests that need no operating system.
 
+#![allow(dead_code)]
+
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;

@@ -1,16 +1,38 @@
-//! `/nodes/{node}/qemu/{vmid}/config` and `/pending`.
+//! `/nodes/{node}/qemu/{vmid}/config`, `/pending` and `/unlink` (reference 06a §4).
 
+use std::time::{Duration, Instant};
+
+use pve_access::AccessControl;
+use pve_cfs::{Cfs, Priority, service_name};
 use pve_contract::id;
 use pve_qemu::config::json;
-use pve_qemu::files;
-use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_qemu::journal::SystemLog;
+use pve_qemu::update::Change;
+use pve_qemu::{files, reconfigure, tasks};
+use pve_rest::{ApiError, ApiResult, Call, Registry, Reply};
 use pve_schema::ParamErrors;
+use pve_schema::ids::{Upid, VmId};
+use pve_task::TaskList;
 
-use super::shared::{self, vmid};
+use super::shared::{self, start_task, vmid};
+
+/// How often a call that waits for its task looks.
+const POLL: Duration = Duration::from_millis(100);
+/// Longest wait that a call may ask for, in seconds (the contract's own limit).
+const MAX_DELAY: u64 = 30;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::GET_NODES_NODE_QEMU_VMID_CONFIG, |call| {
         Box::pin(shared::run(call, read))
+    });
+    registry.bind(id::PUT_NODES_NODE_QEMU_VMID_CONFIG, |call| {
+        Box::pin(shared::run(call, change_now))
+    });
+    registry.bind(id::POST_NODES_NODE_QEMU_VMID_CONFIG, |call| {
+        Box::pin(shared::run(call, change_by_task))
+    });
+    registry.bind(id::PUT_NODES_NODE_QEMU_VMID_UNLINK, |call| {
+        Box::pin(shared::run(call, unlink))
     });
     registry.bind(id::GET_NODES_NODE_QEMU_VMID_PENDING, |call| {
         Box::pin(shared::run(call, pending))
@@ -35,4 +57,69 @@ fn read(call: &Call) -> ApiResult {
 
 fn pending(call: &Call) -> ApiResult {
     Ok(json::pending(&files::load(&call.context, vmid(call)?)?).into())
+}
+
+/// The change that the call asks for, checked.
+fn checked(call: &Call, vmid: VmId) -> Result<Change, ApiError> {
+    let access = AccessControl::load(&call.context)?;
+    let change = reconfigure::check(&call.context, vmid, &call.params, &access, &call.auth_id())?;
+    Ok(change)
+}
+
+fn change_now(call: &Call) -> ApiResult {
+    let vmid = vmid(call)?;
+    let change = checked(call, vmid)?;
+    tell_cluster(call, vmid, &change);
+    reconfigure::carry_out(&call.context, vmid, &change, &mut SystemLog)?;
+    Ok(Reply::null())
+}
+
+fn change_by_task(call: &Call) -> ApiResult {
+    let vmid = vmid(call)?;
+    let change = checked(call, vmid)?;
+    tell_cluster(call, vmid, &change);
+    let delay = call
+        .params
+        .integer("background_delay")
+        .and_then(|delay| u64::try_from(delay).ok());
+    let reply = start_task(call, "qmconfig", vmid, &tasks::Configure { vmid, change })?;
+    match delay {
+        Some(delay) => wait_for_end(call, vmid, reply, Duration::from_secs(delay.min(MAX_DELAY))),
+        None => Ok(reply),
+    }
+}
+
+/// Nothing if the task went well in time, its failure if not, its UPID if it still runs.
+fn wait_for_end(call: &Call, vmid: VmId, reply: Reply, limit: Duration) -> ApiResult {
+    let Some(upid) = reply.data.as_str().and_then(|text| text.parse::<Upid>().ok()) else {
+        return Ok(reply);
+    };
+    let deadline = Instant::now() + limit;
+    while pve_task::process::is_running(&upid) {
+        if Instant::now() >= deadline {
+            return Ok(reply);
+        }
+        std::thread::sleep(POLL);
+    }
+    let status = pve_task::status::of_log(&TaskList::new(&call.context).log_path(&upid));
+    if pve_task::status::is_error(&status) {
+        return Err(ApiError::plain(format!("failed to update VM {vmid}: {status}")));
+    }
+    Ok(Reply::null())
+}
+
+fn unlink(call: &Call) -> ApiResult {
+    let vmid = vmid(call)?;
+    let access = AccessControl::load(&call.context)?;
+    let (keys, force) = (call.params.required("idlist"), call.params.is_set("force"));
+    let change = reconfigure::check_unlink(&call.context, vmid, keys, force, &access, &call.auth_id())?;
+    tell_cluster(call, vmid, &change);
+    reconfigure::carry_out(&call.context, vmid, &change, &mut SystemLog)?;
+    Ok(Reply::null())
+}
+
+fn tell_cluster(call: &Call, vmid: VmId, change: &Change) {
+    let text = format!("update VM {vmid}: {}", change.summary());
+    let log = Cfs::new(&call.context).cluster_log();
+    log.log(Priority::Info, &service_name(), &call.auth_id().to_string(), &text);
 }

@@ -2,6 +2,7 @@
 
 mod config;
 mod console;
+mod create;
 mod destroy;
 mod keys;
 mod list;
@@ -15,6 +16,7 @@ use pve_rest::Registry;
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
     list::register(registry);
+    create::register(registry);
     destroy::register(registry);
     config::register(registry);
     status::register(registry);
