@@ -7,10 +7,12 @@
 //! | [`crypt`] | libcrypt: password hashes |
 //! | [`kvm`], [`io_uring`] | the kernel: what QEMU may use |
 //! | [`pam`] | libpam: log-in checks of the machine's own users |
+//! | [`rrd`] | librrd: files of figures over time |
 //! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
 
 pub mod crypt;
 pub mod io_uring;
 pub mod kvm;
 pub mod pam;
+pub mod rrd;
 pub mod rsa;

@@ -1,0 +1,120 @@
+//! Records as they are read back from the status store (reference 04 §2.3).
+
+use std::collections::BTreeMap;
+
+use pve_cfs::{Cfs, CfsError};
+use serde_json::Value;
+
+use crate::figure;
+use crate::subject::Subject;
+
+/// The status keys of records.
+pub(crate) const PREFIX: &str = "rrd/";
+/// Seconds after which a record says nothing any more.
+const MAX_AGE: i64 = 300;
+
+/// The records that are fresh enough to be believed.
+#[derive(Debug, Default)]
+pub struct ToldRecords(BTreeMap<String, Told>);
+
+impl ToldRecords {
+    /// Reads what the statistics daemons told. `now` is the machine's time, Unix seconds.
+    ///
+    /// # Errors
+    /// The status store cannot be read.
+    pub fn load(cfs: &Cfs, now: i64) -> Result<Self, CfsError> {
+        let told = cfs.status().list(PREFIX)?;
+        let fresh = told.into_iter().filter(|record| now - record.at <= MAX_AGE);
+        let records = fresh.filter_map(|record| {
+            let key = record.key.strip_prefix(PREFIX)?.to_owned();
+            Some((key, Told::parse(&String::from_utf8_lossy(&record.value))?))
+        });
+        Ok(Self(records.collect()))
+    }
+
+    /// What was told of a subject.
+    pub fn get(&self, subject: &Subject) -> Option<&Told> {
+        self.0.get(&subject.to_string())
+    }
+}
+
+/// The fields of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told(Vec<Option<String>>);
+
+impl Told {
+    /// Takes a record apart; `None` for one with fewer than two values.
+    pub fn parse(value: &str) -> Option<Self> {
+        let fields: Vec<Option<String>> = value
+            .split(':')
+            .map(|field| (field != "U").then(|| field.to_owned()))
+            .collect();
+        (fields.len() >= 2).then_some(Self(fields))
+    }
+
+    /// A field as text; `None` for what is undefined or not there.
+    pub fn text(&self, at: usize) -> Option<&str> {
+        self.0.get(at)?.as_deref()
+    }
+
+    /// A field as a number; `None` for what is undefined, not there or no number.
+    pub fn figure(&self, at: usize) -> Option<f64> {
+        self.text(at)?.parse().ok().filter(|figure: &f64| figure.is_finite())
+    }
+
+    /// A field as a number of an answer; what is undefined is 0.
+    pub fn number(&self, at: usize) -> Value {
+        let text = self.text(at).unwrap_or_default();
+        if let Ok(whole) = text.parse::<i64>() {
+            return whole.into();
+        }
+        self.figure(at).and_then(figure::json).unwrap_or_else(|| 0.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Reference 04 §20, vector 8.
+    #[test]
+    fn lines_with_fewer_than_two_values_are_ignored() {
+        let record = Told::parse("1:U:x").unwrap();
+        assert_eq!(
+            (record.text(0), record.text(1), record.text(2)),
+            (Some("1"), None, Some("x"))
+        );
+        for ignored in ["", "5"] {
+            assert_eq!(Told::parse(ignored), None);
+        }
+    }
+
+    #[test]
+    fn fields_become_numbers() {
+        let record = Told::parse("12:0.50:U:x:nan:1e400:99999999999").unwrap();
+        let numbers: Vec<_> = (0..8).map(|at| record.number(at)).collect();
+        assert_eq!(
+            numbers,
+            [
+                json!(12),
+                json!(0.5),
+                json!(0),
+                json!(0),
+                json!(0),
+                json!(0),
+                json!(99_999_999_999_i64),
+                json!(0)
+            ]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_record_can_be_read(value in ".{0,80}", at in 0_usize..30) {
+            if let Some(record) = Told::parse(&value) {
+                proptest::prop_assert!(record.number(at).is_number());
+            }
+        }
+    }
+}
