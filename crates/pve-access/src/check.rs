@@ -2,10 +2,10 @@
 
 use pve_contract::{Check, GroupsParam, Permissions, UserClass};
 use pve_schema::ids::{AuthId, UserId};
+use pve_schema::list;
 
 use crate::error::AccessError;
 use crate::paths::{AclPath, fill_template};
-use crate::text::split_list;
 use crate::user_config::UserConfig;
 
 /// The merged parameters of a call as they were sent: nobody has checked them yet.
@@ -185,7 +185,7 @@ impl Evaluation<'_> {
         }
         if groups != GroupsParam::Ignored {
             let listed = (self.params)("groups").unwrap_or_default();
-            let listed = split_list(&listed);
+            let listed = list::split(&listed);
             if listed.is_empty() {
                 return mode.refuse(AccessError::missing("/access/groups", privileges));
             }

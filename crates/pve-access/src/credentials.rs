@@ -1,5 +1,7 @@
 //! What a request brings to prove who it is from (reference 01 §3.6).
 
+use pve_schema::text;
+
 /// What a request brings to prove who it is from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
@@ -53,20 +55,13 @@ fn value(header: &str, key: &str) -> Option<String> {
         let is_free = before.chars().next_back().is_none_or(char::is_whitespace);
         let rest = after.strip_prefix(['=', ' ']).filter(|_| is_free)?;
         let text = rest.split(';').next().unwrap_or_default();
-        (!text.is_empty()).then(|| crate::text::decode(text))
+        (!text.is_empty()).then(|| text::decode(text))
     })
 }
 
 /// A ticket as a cookie, for the header `Set-Cookie` of the HTML formatter and for requests to other nodes.
 pub fn cookie(ticket: &str) -> String {
-    let mut encoded = String::with_capacity(ticket.len() + 64);
-    for byte in ticket.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    let encoded = text::encode_component(ticket);
     format!("{COOKIE}={encoded}; path=/; secure; SameSite=Lax;")
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use pve_cfs::Cfs;
+use pve_schema::text;
 use serde_json::{Map, Value, json};
 
 use crate::error::AccessError;
 use crate::store::{self, DOMAINS_CFG};
-use crate::text;
 
 /// Where the passwords of a realm are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,6 @@
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
 //! | [`users`], [`acl`] | making and deleting users, granting and revoking roles |
 //! | [`store`] | the files, read again only when they changed |
-//! | [`text`] | lists and free text in files |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
 
@@ -37,7 +36,6 @@ pub mod rights;
 pub mod roles;
 pub mod secret;
 pub mod store;
-pub mod text;
 pub mod tfa;
 pub mod ticket;
 pub mod token;

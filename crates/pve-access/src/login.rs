@@ -194,7 +194,7 @@ impl AccessControl {
     /// What "may log in and do this" asks: all the privileges on the path.
     fn require_for_login(&self, who: &AuthId, path: &str, privileges: &str) -> Result<(), AccessError> {
         let normal = AclPath::normalise(path).ok_or_else(|| AccessError::plain("invalid path"))?;
-        let list = crate::text::split_list(privileges);
+        let list = pve_schema::list::split(privileges);
         if self.has(who, normal.as_str(), &list) {
             Ok(())
         } else {

@@ -116,7 +116,7 @@ pub fn fill_template(template: &str, param: &dyn Fn(&str) -> Option<String>) -> 
         };
         path.push_str(before);
         match param(name) {
-            Some(value) if crate::text::truthy(&value) => path.push_str(&value),
+            Some(value) if pve_schema::text::truthy(&value) => path.push_str(&value),
             _ => path.push('-'),
         }
         rest = tail;

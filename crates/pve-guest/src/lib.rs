@@ -13,7 +13,6 @@
 //! | [`tags`] | tags: normal form and who may change one |
 
 pub mod config;
-mod description;
 pub mod error;
 mod parse;
 pub mod pending;
@@ -24,7 +23,6 @@ pub mod store;
 pub mod tags;
 
 pub use config::GuestConfig;
-pub use description::{decode as decode_description, encode as encode_text};
 pub use error::GuestError;
 pub use parse::{ParseWarning, Parsed};
 pub use pending::{PendingDeletes, PendingItem};

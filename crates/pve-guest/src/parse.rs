@@ -9,9 +9,9 @@
 use std::fmt;
 
 use pve_schema::ids::VmId;
+use pve_schema::text;
 
 use crate::config::{ForeignSection, GuestConfig, SectionName};
-use crate::description;
 use crate::pending::PendingDeletes;
 use crate::rules::KeyRules;
 use crate::section::{ForeignLine, Section};
@@ -128,7 +128,7 @@ impl Parser<'_> {
         } else if let Some(foreign) = &mut self.foreign {
             foreign.lines.push(line.to_owned());
         } else if let Some(text) = line.strip_prefix('#') {
-            self.describe(&description::decode(text));
+            self.describe(&text::decode(text));
         } else {
             self.key_line(line);
         }
@@ -219,7 +219,7 @@ impl Parser<'_> {
             return self.warn(Problem::Line(line.to_owned()));
         };
         match key {
-            "description" => self.describe(&description::decode(value)),
+            "description" => self.describe(&text::decode(value)),
             "delete" if self.name == SectionName::Pending => self.deletes.extend(PendingDeletes::parse(value)),
             "delete" => {
                 self.keep(Some(key), line);

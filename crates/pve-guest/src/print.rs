@@ -3,8 +3,9 @@
 
 use std::fmt::Write as _;
 
+use pve_schema::text;
+
 use crate::config::{GuestConfig, SectionName};
-use crate::description;
 use crate::section::{ForeignLine, Section};
 
 pub(crate) fn print(config: &GuestConfig) -> String {
@@ -56,7 +57,7 @@ impl Printer<'_> {
             return;
         }
         for line in text.split('\n') {
-            let encoded = description::encode(line);
+            let encoded = text::encode(line);
             self.line(&format!("#{encoded}"));
         }
     }

@@ -218,7 +218,7 @@ proptest::proptest! {
     fn canonical_files_survive_as_they_are(
         cores in 1u32..64, onboot in 0u8..2, pending in 1u32..9, description in "[ -~]{1,20}[!-~]",
     ) {
-        let line = pve_guest::encode_text(&description);
+        let line = pve_schema::text::encode(&description);
         let text = format!(
             "#{line}\ncores: {cores}\nonboot: {onboot}\n\n[PENDING]\ncores: {pending}\n\n[snap]\n#{line}\ncores: 1\n"
         );

@@ -20,10 +20,10 @@ use hyper::ext::ReasonPhrase;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pve_access::Credentials;
 use pve_contract::Verb;
 use pve_rest::RequestHead;
+use pve_schema::text::encode_component;
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
@@ -35,8 +35,6 @@ use crate::serve::INNER_STATUS;
 const POOL: usize = 64;
 /// How long an idle connection is kept: less than the 5 s after which the daemon closes it.
 const POOL_IDLE: Duration = Duration::from_secs(3);
-/// Everything that must be escaped in a header or form value.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Headers of the daemon's answer that the proxy writes itself or that end at this hop.
 const OWN_HEADERS: [HeaderName; 9] = [
     CACHE_CONTROL,
@@ -142,7 +140,7 @@ impl Forwarder {
         };
         let (cookie, token) = match &head.credentials {
             Credentials::Ticket(ticket) => (Some(pve_access::credentials::cookie(ticket)), None),
-            Credentials::Token(token) => (None, Some(format!("PVEAPIToken {}", escape(token)))),
+            Credentials::Token(token) => (None, Some(format!("PVEAPIToken {}", encode_component(token)))),
             Credentials::None => (None, None),
         };
         put(HOST, head.client.host.as_deref());
@@ -223,10 +221,6 @@ impl From<Failure> for Answer {
     }
 }
 
-fn escape(text: &str) -> String {
-    utf8_percent_encode(text, ESCAPED).to_string()
-}
-
 /// The client's wish as far as we know the words.
 fn mirrored_encoding(accept: Option<&str>) -> Option<&'static str> {
     let accept = accept?;
@@ -280,12 +274,12 @@ fn encode_form(params: &Map<String, Value>) -> String {
 }
 
 fn pair(name: &str, value: &Value) -> String {
-    let name = escape(name);
+    let name = encode_component(name);
     match value {
         Value::Null => name,
-        Value::String(text) => format!("{name}={}", escape(text)),
+        Value::String(text) => format!("{name}={}", encode_component(text)),
         Value::Bool(flag) => format!("{name}={}", u8::from(*flag)),
-        other => format!("{name}={}", escape(&other.to_string())),
+        other => format!("{name}={}", encode_component(&other.to_string())),
     }
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, Version};
-use percent_encoding::percent_decode_str;
 use pve_access::Credentials;
 use pve_contract::Verb;
+use pve_schema::text;
 
 use crate::refusal::Refusal;
 
@@ -112,7 +112,7 @@ pub(crate) enum Place {
 
 /// Decides what a raw path means.
 pub(crate) fn place(raw: &str) -> Place {
-    let decoded = percent_decode_str(raw).decode_utf8_lossy();
+    let decoded = text::decode(raw);
     // `//api2/…` is no authority here: leading slashes count as one.
     let path = format!("/{}", decoded.trim_start_matches('/'));
     if path == "/" {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::text::unescape;
+use crate::text::decode_bytes;
 
 /// Parameters as sent, unchecked.
 pub type Raw = Map<String, Value>;
@@ -45,7 +45,7 @@ fn add(raw: &mut Raw, name: String, value: Value) {
 /// Decodes a name or value: `+` is a blank, `%HH` a byte of UTF-8.
 fn piece(text: &str) -> String {
     let bytes: Vec<u8> = text.bytes().map(|b| if b == b'+' { b' ' } else { b }).collect();
-    String::from_utf8_lossy(&unescape(&bytes)).into_owned()
+    decode_bytes(&bytes)
 }
 
 /// A JSON body that cannot be read.

@@ -22,6 +22,8 @@ mod tests {
         assert_eq!(split("a;b c"), ["a", "b", "c"]);
         assert_eq!(split(" ,a,"), ["a"]);
         assert_eq!(split("a,,b"), ["a", "b"]);
+        assert_eq!(split(" a , b;c d"), ["a", "b", "c", "d"]);
+        assert!(split(",").is_empty());
         assert_eq!(split("x\0y z"), ["x", "y z"]);
         assert!(split("").is_empty());
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::CommandFactory as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, text};
 use serde_json::json;
 
 use crate::accounts::{self, FIRST_USER};
@@ -250,7 +250,7 @@ fn ticket(options: &TicketOptions) -> Result<ExitCode, LabError> {
         TicketFormat::Curl => format!(
             "--cacert {} --cookie {} --header {}\n",
             quote(&ca),
-            quote(&format!("PVEAuthCookie={}", http::encode(&session.ticket))),
+            quote(&format!("PVEAuthCookie={}", text::encode_component(&session.ticket))),
             quote(&format!("CSRFPreventionToken: {}", session.csrf_token))
         ),
     };

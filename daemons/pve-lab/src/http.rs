@@ -4,6 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use pve_schema::text::encode_component;
 use serde_json::Value;
 
 /// How long a connection may take: it is to the same machine.
@@ -31,7 +32,7 @@ pub(crate) fn answers(address: SocketAddr) -> Result<(), HttpError> {
 
 /// Calls a method of pvedaemon and gives its `data`.
 pub(crate) fn call(address: SocketAddr, verb: &str, path: &str, form: &str, ticket: &str) -> Result<Value, HttpError> {
-    let ticket = encode(ticket);
+    let ticket = encode_component(ticket);
     let request = format!(
         "{verb} /api2/json{path} HTTP/1.0\r\nHost: localhost\r\nCookie: PVEAuthCookie={ticket}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
@@ -72,18 +73,6 @@ fn split(answer: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((status.to_owned(), answer.get(end + 4..)?.to_vec()))
 }
 
-/// Percent-encodes a ticket as cookies carry it (reference 01 §3.6).
-pub(crate) fn encode(text: &str) -> String {
-    let mut encoded = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
-            other => encoded.push_str(&format!("%{other:02X}")),
-        }
-    }
-    encoded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,10 +86,5 @@ mod tests {
         );
         assert!(split(b"SSH-2.0-x\r\n\r\n").is_none());
         assert!(split(b"HTTP/1.0 200 OK\r\n").is_none());
-    }
-
-    #[test]
-    fn tickets_are_encoded_for_cookies() {
-        assert_eq!(encode("PVE:root@pam:6A::x+/="), "PVE%3Aroot%40pam%3A6A%3A%3Ax%2B%2F%3D");
     }
 }

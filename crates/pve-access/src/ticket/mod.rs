@@ -18,12 +18,11 @@ pub mod window;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pve_schema::text;
 use sha1::{Digest as _, Sha1};
 
 pub use keys::{Keyring, SigningKey, generate_auth_key, is_stale, rotate_if_stale};
 use window::Window;
-
-use crate::text;
 
 /// What kind of ticket it is: the text it begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 
 use pve_schema::ids::{AuthId, StorageId, TokenId, UserId};
+use pve_schema::list;
+use pve_schema::text::{decode, truthy};
 
 use super::kept::{Keeper, Record};
 use super::model::{AclMember, Token, User, UserConfig, is_name, is_pool_name};
 use crate::paths::AclPath;
 use crate::privileges::{Privilege, PrivilegeSet};
 use crate::roles;
-use crate::text::{decode, split_list, truthy};
 
 /// What became of a line.
 enum Outcome {
@@ -167,7 +168,7 @@ impl Parser {
             return None;
         }
         let mut members = Vec::new();
-        for member in split_list(fields.get(2)) {
+        for member in list::split(fields.get(2)) {
             match member.parse::<UserId>() {
                 Ok(id) => {
                     if !self.config.users.contains_key(&id) {
@@ -196,7 +197,7 @@ impl Parser {
         }
         let pool = self.config.pools.entry(name.to_owned()).or_default();
         pool.comment = fields.text(2);
-        for vmid in split_list(fields.get(3)) {
+        for vmid in list::split(fields.get(3)) {
             match vmid.parse::<u64>() {
                 Ok(vmid) if self.pooled.insert(vmid) => {
                     pool.vms.insert(vmid);
@@ -205,7 +206,7 @@ impl Parser {
                 Err(_) => log::warn!("user config - ignore invalid VMID '{vmid}' in pool '{name}'"),
             }
         }
-        for storage in split_list(fields.get(4)) {
+        for storage in list::split(fields.get(4)) {
             match storage.parse::<StorageId>() {
                 Ok(id) => {
                     pool.storages.insert(id.into());
@@ -224,7 +225,7 @@ impl Parser {
         }
         if !roles::is_builtin(name) {
             let mut privileges = PrivilegeSet::EMPTY;
-            for privilege in split_list(fields.get(2)) {
+            for privilege in list::split(fields.get(2)) {
                 match privilege.parse::<Privilege>() {
                     Ok(privilege) => privileges.insert(privilege),
                     Err(_) => log::warn!("user config - ignore invalid privilege '{privilege}'"),
@@ -243,14 +244,14 @@ impl Parser {
         };
         let propagate = truthy(fields.get(1));
         let mut roles = Vec::new();
-        for role in split_list(fields.get(4)) {
+        for role in list::split(fields.get(4)) {
             if self.config.role(role).is_some() {
                 roles.push(role);
             } else {
                 log::warn!("user config - ignore invalid acl role '{role}'");
             }
         }
-        for text in split_list(fields.get(3)) {
+        for text in list::split(fields.get(3)) {
             let Some(member) = self.acl_member(text) else { continue };
             for role in &roles {
                 self.config.grant(&path, &member, role, propagate);

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use pve_schema::text::encode;
+
 use super::kept::{Record, Section};
 use super::model::{AclEntry, RoleFlags, UserConfig};
-use crate::text::encode;
 
 impl UserConfig {
     /// The file's content in canonical order, kept lines in their places.

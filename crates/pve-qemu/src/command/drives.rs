@@ -312,5 +312,5 @@ fn tail(builder: &Builder<'_>, drive: &Drive, backing: Option<&Backing>) -> Stri
 
 /// A URL-encoded text as a QEMU option: decoded, with its commas doubled.
 fn plain(text: &str) -> String {
-    pve_guest::decode_description(text).replace(',', ",,")
+    pve_schema::text::decode(text).replace(',', ",,")
 }

@@ -117,7 +117,7 @@ impl Change {
         let Some(encoded) = self.set.get("sshkeys") else {
             return Ok(());
         };
-        let text = pve_guest::decode_description(encoded);
+        let text = pve_schema::text::decode(encoded);
         let mut lines = text
             .lines()
             .map(str::trim)
