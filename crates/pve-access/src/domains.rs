@@ -109,7 +109,7 @@ impl Domains {
         realms.extend(section);
         let mut domains = Self {
             realms,
-            digest: pve_cfs::digest(bytes),
+            digest: pve_schema::digest::of(bytes),
         };
         domains.complete();
         domains

@@ -133,7 +133,7 @@ impl Secret {
 
     fn spice_signature(&self, plain: &str) -> String {
         let digest = Sha1::new().chain_update(plain).chain_update(&self.0).finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest)
     }
 }
 

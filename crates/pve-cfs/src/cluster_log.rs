@@ -11,11 +11,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use pve_schema::Context;
+use pve_schema::{Context, errno_text};
 use serde::{Deserialize, Serialize};
 
 use crate::Cfs;
-use crate::error::{CfsError, errno_text, shown};
+
+use crate::error::{CfsError, shown};
 use crate::lock::{FileLock, Mode};
 use crate::status::{RUN_DIR, ensure_run_dir, replace};
 

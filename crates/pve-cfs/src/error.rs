@@ -1,6 +1,5 @@
 //! What can go wrong below `/etc/pve`. The texts are upstream's: clients and operators match on them.
 
-use std::io;
 use std::path::Path;
 
 use pve_schema::Failure;
@@ -83,12 +82,6 @@ pub enum CfsError {
         /// The system's word.
         reason: String,
     },
-    /// Somebody changed the file meanwhile (reference 03 §2.9).
-    #[error("detected modified configuration - file changed by other user? Try again.")]
-    Modified,
-    /// Somebody changed the file meanwhile: the wording of a disk resize (reference 06b §4).
-    #[error("checksum mismatch (file change by other user?)")]
-    ChecksumMismatch,
     /// A local file lock is held by somebody else.
     #[error("can't lock file '{0}' - got timeout")]
     LockTimeout(String),
@@ -164,15 +157,6 @@ pub enum CfsError {
 }
 
 impl Failure for CfsError {}
-
-/// The system's word for an I/O error as Perl and C print it: without the number.
-pub fn errno_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_owned(),
-        None => text,
-    }
-}
 
 /// A path as text for a message.
 pub(crate) fn shown(path: &Path) -> String {

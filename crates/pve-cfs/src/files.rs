@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, statfs};
 use nix::unistd::{Gid, Uid, fchown, geteuid, gettid};
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, errno_text};
 
-use crate::error::{CfsError, errno_text, shown};
+use crate::error::{CfsError, shown};
 use crate::path::{RelPath, is_temporary};
 
 /// Most bytes of one file (reference 04 §1.4).

@@ -7,7 +7,6 @@
 //! |---|---|
 //! | [`files`] | read, atomic durable write, stamps: [`Cfs`] |
 //! | [`path`] | what a path below `/etc/pve` may look like, and which mode it gets |
-//! | [`digest`] | the digest that guards against lost updates |
 //! | [`lock`] | locks of this node and of the cluster |
 //! | [`tree`] | the directories and links that must be there |
 //! | [`members`] | the nodes, quorum, a node's address |
@@ -19,7 +18,6 @@
 //! Not here: what the files mean. That is the affair of the crate that owns the file.
 
 pub mod cluster_log;
-pub mod digest;
 pub mod error;
 pub mod files;
 pub mod guests;
@@ -30,8 +28,7 @@ pub mod status;
 pub mod tree;
 
 pub use cluster_log::{ClusterLog, Priority, service_name};
-pub use digest::{check_checksum, check_digest, digest};
-pub use error::{CfsError, errno_text};
+pub use error::CfsError;
 pub use files::{Cfs, Stamp};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};

@@ -9,10 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{geteuid, gettid};
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, errno_text, text};
 
 use crate::Cfs;
-use crate::error::{CfsError, errno_text, shown};
+use crate::error::{CfsError, shown};
 use crate::path::is_temporary;
 
 /// First size that is too big (reference 04 §1.4).
@@ -114,7 +114,7 @@ impl StatusStore {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            let key = decode(&name);
+            let key = text::decode(&name);
             if is_temporary(&name) || !key.starts_with(prefix) {
                 continue;
             }
@@ -134,13 +134,6 @@ fn encode(key: &str) -> String {
         Some(rest) => format!("%2E{rest}"),
         None => key,
     }
-}
-
-fn decode(name: &str) -> String {
-    name.replace("%2E", ".")
-        .replace("%00", "\0")
-        .replace("%2F", "/")
-        .replace("%25", "%")
 }
 
 fn read(path: &Path) -> Result<Option<(Vec<u8>, i64)>, CfsError> {
@@ -234,7 +227,7 @@ mod tests {
         ] {
             let name = encode(key);
             assert!(!name.contains('/') && !name.starts_with('.'), "{name}");
-            assert_eq!(decode(&name), key);
+            assert_eq!(text::decode(&name), key);
         }
     }
 }

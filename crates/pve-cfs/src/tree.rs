@@ -6,8 +6,10 @@ use std::os::unix::fs::symlink;
 
 use nix::unistd::{Gid, Uid, geteuid};
 
+use pve_schema::errno_text;
+
 use crate::Cfs;
-use crate::error::{CfsError, errno_text, shown};
+use crate::error::{CfsError, shown};
 
 /// Directories besides those of the node.
 const SHARED: [&str; 12] = [

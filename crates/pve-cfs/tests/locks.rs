@@ -56,9 +56,9 @@ fn a_held_lock_times_out_and_errors_of_the_code_come_back_unchanged() {
             error.join().unwrap(),
             "cfs-lock 'file-storage_cfg' error: got lock request timeout"
         );
-        Err(CfsError::Modified)
+        Err(CfsError::NotMounted)
     });
-    assert!(matches!(result, Err(CfsError::Modified)));
+    assert!(matches!(result, Err(CfsError::NotMounted)));
     cfs.with_lock(&id, Duration::ZERO, || Ok::<_, CfsError>(())).unwrap();
     assert!(
         !dir.path().join("etc/pve/priv/lock/file-storage_cfg").exists(),

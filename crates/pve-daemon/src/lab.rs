@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use pve_schema::errno_text;
 use pve_schema::ids::NodeName;
 use pve_schema::site::Instance;
 
@@ -31,7 +32,7 @@ pub enum LabError {
     #[error(transparent)]
     File(#[from] DefaultsError),
     /// It cannot be written.
-    #[error("unable to write '{}' - {}", .path.display(), crate::process::error_text(.error))]
+    #[error("unable to write '{}' - {}", .path.display(), errno_text(.error))]
     Write {
         /// The file.
         path: PathBuf,

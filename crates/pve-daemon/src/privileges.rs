@@ -5,6 +5,7 @@
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+use pve_schema::errno_text;
 use pve_schema::site::Ids;
 
 /// Privileges could not be given up: the daemon must not go on.
@@ -14,10 +15,10 @@ pub enum PrivilegeError {
     #[error("getpwnam failed - no such user '{0}'")]
     NoUser(String),
     /// The user database could not be read.
-    #[error("getpwnam failed - {}", crate::process::errno_text(*.0))]
+    #[error("getpwnam failed - {}", errno_text(&(*.0).into()))]
     Lookup(Errno),
     /// A call was refused.
-    #[error("{call} failed - {}", crate::process::errno_text(*.errno))]
+    #[error("{call} failed - {}", errno_text(&(*.errno).into()))]
     Refused {
         /// The system call.
         call: &'static str,

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, errno_text};
 
 use crate::process;
 
@@ -61,13 +61,7 @@ pub struct Program {
 /// When it cannot be made or given away.
 pub fn prepare_web_run_directory(site: &Site) -> Result<(), BoxError> {
     let directory = site.path("/run/pveproxy");
-    let failed = |error: io::Error| {
-        format!(
-            "unable to create '{}' - {}",
-            directory.display(),
-            process::error_text(&error)
-        )
-    };
+    let failed = |error: io::Error| format!("unable to create '{}' - {}", directory.display(), errno_text(&error));
     match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&directory) {
         Ok(()) => {
             let user = site.web_user;
@@ -146,7 +140,7 @@ impl Listener {
 
 /// A socket could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("unable to create socket - {}", process::error_text(.0))]
+#[error("unable to create socket - {}", errno_text(.0))]
 pub struct ListenError(#[from] io::Error);
 
 /// A start or a reload, as [`Program::init`] sees it.

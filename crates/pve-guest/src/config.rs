@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use pve_cfs::{GuestKind, digest as digest_of};
+use pve_cfs::GuestKind;
+use pve_schema::digest;
 use pve_schema::ids::VmId;
 
 use crate::error::GuestError;
@@ -62,14 +63,14 @@ impl GuestConfig {
             special: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             foreign: Vec::new(),
-            digest: digest_of(b""),
+            digest: digest::of(b""),
         }
     }
 
     /// Reads a config file. Nothing is refused: what cannot be used becomes a warning and stays in the file.
     pub fn parse(rules: &dyn KeyRules, vmid: VmId, raw: &[u8]) -> Parsed {
         let mut parsed = parse::parse(rules, vmid, &String::from_utf8_lossy(raw));
-        parsed.config.digest = digest_of(raw);
+        parsed.config.digest = digest::of(raw);
         parsed
     }
 
@@ -97,7 +98,7 @@ impl GuestConfig {
 
     /// Notes that the config now stands in the file as these bytes.
     pub fn set_digest_of(&mut self, raw: &[u8]) {
-        self.digest = digest_of(raw);
+        self.digest = digest::of(raw);
     }
 
     /// Compares the digest that a caller sent, if any, with the file's.

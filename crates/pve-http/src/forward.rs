@@ -202,7 +202,7 @@ impl Failure {
         }
         while let Some(cause) = source {
             if let Some(cause) = cause.downcast_ref::<io::Error>() {
-                return Self::Connect(pve_cfs::errno_text(cause));
+                return Self::Connect(pve_schema::errno_text(cause));
             }
             source = cause.source();
         }

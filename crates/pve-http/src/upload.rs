@@ -267,5 +267,5 @@ impl Receiver {
 }
 
 fn spool_error(error: io::Error) -> Refusal {
-    Refusal::Spool(pve_cfs::errno_text(&error))
+    Refusal::Spool(pve_schema::errno_text(&error))
 }

@@ -9,9 +9,9 @@ pub struct Modified;
 
 impl crate::Failure for Modified {}
 
-/// The digest of a file's bytes; a missing file counts as empty.
+/// The digest of a file's bytes, SHA-1 in lower-case hex; a missing file counts as empty.
 pub fn of(bytes: &[u8]) -> String {
-    Sha1::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha1::digest(bytes))
 }
 
 /// Compares the digest that a client sent with the one of the file as read under the lock. An empty or absent one asks
@@ -33,6 +33,10 @@ mod tests {
     #[test]
     fn a_missing_file_has_a_digest_too() {
         assert_eq!(of(b""), "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+        assert_eq!(
+            of(b"dir: a1\n\tpath /mnt/x\n"),
+            "9b49ed53939e6d5e17f05b188e670d25f3413d62"
+        );
     }
 
     /// Reference 03 §8.5, vector 58.

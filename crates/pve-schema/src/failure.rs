@@ -1,6 +1,7 @@
 //! What an error of any crate tells the API about itself (reference 03 §4.1).
 
 use std::collections::BTreeMap;
+use std::io;
 
 /// Parameter name → what is wrong with it; errors without a name use the key `_root`.
 pub type ParamErrors = BTreeMap<String, String>;
@@ -18,5 +19,33 @@ pub trait Failure: std::error::Error {
     /// The `errors` map of a parameter error.
     fn param_errors(&self) -> Option<&ParamErrors> {
         None
+    }
+}
+
+/// The system's own word for an I/O error, without the number that Rust appends: what upstream's `$!` says.
+pub fn errno_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_speak_like_the_system() {
+        // ENOENT, EADDRNOTAVAIL.
+        assert_eq!(
+            errno_text(&io::Error::from_raw_os_error(2)),
+            "No such file or directory"
+        );
+        assert_eq!(
+            errno_text(&io::Error::from_raw_os_error(99)),
+            "Cannot assign requested address"
+        );
+        assert_eq!(errno_text(&io::Error::other("no errno")), "no errno");
     }
 }

@@ -45,6 +45,6 @@ pub mod startup;
 pub mod text;
 
 pub use clock::{Clock, SystemClock};
-pub use failure::{Failure, ParamErrors};
+pub use failure::{Failure, ParamErrors, errno_text};
 pub use params::{Param, Params};
 pub use site::{Context, Site};

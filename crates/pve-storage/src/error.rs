@@ -4,10 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use pve_access::AccessError;
-use pve_cfs::{CfsError, errno_text};
+use pve_cfs::CfsError;
 use pve_daemon::command::CommandError;
+use pve_schema::digest::Modified;
 use pve_schema::ids::{InvalidVolumeId, NodeName, StorageId, VolumeId};
-use pve_schema::{Failure, ParamErrors};
+use pve_schema::{Failure, ParamErrors, errno_text};
 
 use crate::archive::NoArchive;
 use crate::config::ConfigError;
@@ -22,6 +23,9 @@ pub enum StorageError {
     /// `/etc/pve` or a lock.
     #[error(transparent)]
     Cfs(#[from] CfsError),
+    /// The configuration changed since the caller read it.
+    #[error(transparent)]
+    Modified(#[from] Modified),
     /// Users and rights.
     #[error(transparent)]
     Access(#[from] AccessError),

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use nix::sys::signal::SigSet;
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
-use pve_cfs::errno_text;
 use pve_daemon::process::{reserve_title, set_title};
-use pve_schema::Context;
 use pve_schema::ids::Upid;
+use pve_schema::{Context, errno_text};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 

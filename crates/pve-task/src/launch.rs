@@ -6,9 +6,9 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use pve_cfs::{Cfs, Priority, errno_text, service_name};
+use pve_cfs::{Cfs, Priority, service_name};
 use pve_schema::ids::{AuthId, Upid};
-use pve_schema::{Context, Failure};
+use pve_schema::{Context, Failure, errno_text};
 
 use crate::order::{FAILURE, Order, RELEASE, VERSION};
 use crate::status::Class;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
-use pve_cfs::errno_text;
+use pve_schema::errno_text;
 use pve_schema::ids::Upid;
 
 use crate::TaskList;

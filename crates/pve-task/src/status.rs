@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use pve_cfs::errno_text;
+use pve_schema::errno_text;
 
 /// The status of a task that left no last line.
 pub const UNEXPECTED: &str = "unexpected status";

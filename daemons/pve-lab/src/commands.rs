@@ -18,7 +18,7 @@ use crate::cli::{
 use crate::error::LabError;
 use crate::output::say;
 use crate::supervisor::{DAEMONS, Supervisor};
-use crate::{guests, http, root, tree};
+use crate::{guests, root, tree};
 
 /// `status` of a lab that does not run: as `systemctl status` and the LSB have it.
 const NOT_RUNNING: u8 = 3;

@@ -4,7 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use pve_daemon::process::error_text;
+use pve_schema::errno_text;
 
 /// What can go wrong. Messages are for people at a terminal: what is wrong, then what to do.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub(crate) enum LabError {
          Run it with sudo, or in a container or virtual machine of its own."
     )]
     NotRoot,
-    #[error("unable to {what} '{}' - {}", .path.display(), error_text(.error))]
+    #[error("unable to {what} '{}' - {}", .path.display(), errno_text(.error))]
     File {
         what: &'static str,
         path: PathBuf,
@@ -45,7 +45,7 @@ pub(crate) enum LabError {
     Running { root: PathBuf, pid: String },
     #[error("{0} is no loopback address: a lab listens on one of 127.0.0.1 to 127.255.255.254")]
     NotLoopback(IpAddr),
-    #[error("port {port} of {address} is in use - {}{}", error_text(.error), remedy(.free))]
+    #[error("port {port} of {address} is in use - {}{}", errno_text(.error), remedy(.free))]
     AddressInUse {
         address: IpAddr,
         port: u16,
@@ -81,7 +81,7 @@ pub(crate) enum LabError {
         reason: String,
         lines: Vec<String>,
     },
-    #[error("the system refused {what} - {}", error_text(.error))]
+    #[error("the system refused {what} - {}", errno_text(.error))]
     System { what: &'static str, error: io::Error },
     #[error("{0}")]
     Http(#[from] crate::http::HttpError),

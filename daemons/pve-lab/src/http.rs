@@ -17,7 +17,7 @@ const LONGEST: u64 = 16 << 20;
 /// A call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    #[error("{address} does not answer - {}", pve_daemon::process::error_text(.error))]
+    #[error("{address} does not answer - {}", pve_schema::errno_text(.error))]
     Io { address: SocketAddr, error: io::Error },
     #[error("{address} does not speak HTTP")]
     NoHttp { address: SocketAddr },

@@ -62,7 +62,7 @@ fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
     let log = AccessLog::open(context.site.path(ACCESS_LOG)).map_err(|error| {
         format!(
             "unable to open log file '{ACCESS_LOG}' - {}",
-            pve_daemon::process::error_text(&error)
+            pve_schema::errno_text(&error)
         )
     })?;
     let mut registry = Registry::new();

@@ -11,10 +11,10 @@ mod roles;
 mod ticket;
 mod users;
 
-use pve_access::text::split_list;
 use pve_access::{AccessControl, AccessError};
 use pve_contract::id;
 use pve_rest::{ApiResult, Call, Registry, Reply, blocking};
+use pve_schema::list;
 use serde_json::{Value, json};
 
 /// Binds the handlers below this folder.
@@ -53,7 +53,7 @@ where
 
 /// A list parameter; an absent one is empty.
 fn list<'a>(call: &'a Call, name: &str) -> Vec<&'a str> {
-    split_list(call.params.text(name).unwrap_or_default())
+    list::split(call.params.text(name).unwrap_or_default())
 }
 
 /// A text parameter; an empty one counts as absent.

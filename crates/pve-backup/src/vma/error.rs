@@ -2,8 +2,7 @@
 
 use std::io;
 
-use pve_cfs::errno_text;
-use pve_schema::Failure;
+use pve_schema::{Failure, errno_text};
 
 /// Why an archive cannot be read, written or extracted. Texts with spelling of their own are upstream's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

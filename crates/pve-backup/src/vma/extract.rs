@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use pve_cfs::errno_text;
+use pve_schema::errno_text;
 
 use super::error::VmaError;
 use super::header::{Device, DeviceId};

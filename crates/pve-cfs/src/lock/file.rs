@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::error::{CfsError, errno_text, shown};
+use pve_schema::errno_text;
+
+use crate::error::{CfsError, shown};
 
 /// How long to sleep between two tries: short enough that nobody notices, long enough not to burn a processor.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -11,9 +11,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pve_schema::Site;
 use pve_schema::ids::NodeName;
 use pve_schema::site::Ids;
+use pve_schema::{Site, errno_text};
 
 use crate::lab;
 use crate::privileges::{self, PrivilegeError};
@@ -67,7 +67,7 @@ pub fn main(program: &'static Program) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 pub enum SiteError {
     /// There is no such directory.
-    #[error("unable to use root directory '{}' - {}", .root.display(), process::error_text(.error))]
+    #[error("unable to use root directory '{}' - {}", .root.display(), errno_text(.error))]
     Root {
         /// As given.
         root: PathBuf,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pve_schema::Site;
+use pve_schema::{Site, errno_text};
 
 use super::parse::Options;
 use super::{FAILURE, Verb};
@@ -168,7 +168,7 @@ fn send(pid: u32, signal: Signal) -> Result<(), BoxError> {
     let pid = i32::try_from(pid)?;
     match kill(Pid::from_raw(pid), signal) {
         Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
-        Err(errno) => Err(format!("unable to send {signal} to {pid} - {}", process::errno_text(errno)).into()),
+        Err(errno) => Err(format!("unable to send {signal} to {pid} - {}", errno_text(&errno.into())).into()),
     }
 }
 
@@ -180,7 +180,7 @@ fn systemctl(program: &Program, verb: &str) -> ExitCode {
         Err(error) => fail(&format!(
             "unable to run 'systemctl {verb} {}' - {}\nwithout systemd, use '{} start --foreground'",
             program.name,
-            process::error_text(&error),
+            errno_text(&error),
             program.name
         )),
     }

@@ -12,6 +12,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pve_schema::errno_text;
+
 /// How long a file may keep its shell busy. Upstream waits for ever; a daemon that hangs at its start helps nobody.
 const SHELL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -22,7 +24,7 @@ pub type Variables = BTreeMap<String, String>;
 #[derive(Debug, thiserror::Error)]
 pub enum DefaultsError {
     /// It is there, but cannot be opened.
-    #[error("unable to read '{}' - {}", .path.display(), crate::process::error_text(.error))]
+    #[error("unable to read '{}' - {}", .path.display(), errno_text(.error))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -30,7 +32,7 @@ pub enum DefaultsError {
         error: io::Error,
     },
     /// It needs a shell, and that failed.
-    #[error("unable to source '{}' - {}", .path.display(), crate::process::error_text(.error))]
+    #[error("unable to source '{}' - {}", .path.display(), errno_text(.error))]
     Shell {
         /// The file.
         path: PathBuf,

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
 use nix::unistd::Pid;
+use pve_schema::errno_text;
 
 use super::pidfile::PidLock;
 use crate::process::{self, Image};
@@ -121,7 +122,7 @@ pub(crate) fn execute(image: &Image, lock: &PidLock, listeners: &[Listener], wor
             log::warn!(
                 "unable to execute '{}' - {}, going on with the running version",
                 image.path.display(),
-                process::errno_text(errno)
+                errno_text(&errno.into())
             );
             nix::unistd::execve(c"/proc/self/exe", &arguments, &environment).map_err(|_| errno.into())
         })

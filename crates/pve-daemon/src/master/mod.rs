@@ -30,7 +30,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, errno_text};
 
 pub use handover::HandoverError;
 pub use pidfile::PidFileError;
@@ -77,7 +77,7 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
         if !nix::unistd::geteuid().is_root() {
             return Err("please run as root".into());
         }
-        std::fs::create_dir_all(site.path("/run")).map_err(|error| process::error_text(&error))?;
+        std::fs::create_dir_all(site.path("/run")).map_err(|error| errno_text(&error))?;
         (program.prepare)(&site)?;
     }
     if program.run_as == RunAs::WebUser {
@@ -110,7 +110,7 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     }
     log::info!("{}", if fresh { "starting server" } else { "restarting server" });
     if !mode.foreground {
-        process::become_session_leader().map_err(|error| process::error_text(&error))?;
+        process::become_session_leader().map_err(|error| errno_text(&error))?;
     }
     Master::new(program, start, service, pid_file, lock, old)?.serve()
 }
@@ -283,7 +283,7 @@ impl Master {
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => {
-                log::error!("poll failed - {}", process::errno_text(errno));
+                log::error!("poll failed - {}", errno_text(&errno.into()));
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
@@ -311,7 +311,7 @@ impl Master {
                 Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Some(format!("signal {signal}"))),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(Errno::EINTR) => continue,
-                Err(errno) => return log::error!("waitpid failed - {}", process::errno_text(errno)),
+                Err(errno) => return log::error!("waitpid failed - {}", errno_text(&errno.into())),
             };
             self.note_end(pid, violent);
         }
@@ -351,7 +351,7 @@ impl Master {
         self.notifier.reloading();
         log::info!("server shutdown (restart)");
         let error = handover::execute(process::image(), &self.lock, &self.service.listeners, &self.all_pids());
-        log::error!("unable to reload, going on unchanged - {}", process::error_text(&error));
+        log::error!("unable to reload, going on unchanged - {}", errno_text(&error));
         self.notifier.ready("reload failed");
     }
 

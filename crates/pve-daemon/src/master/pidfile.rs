@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pve_schema::Site;
+use pve_schema::{Site, errno_text};
 
 use crate::process;
 
@@ -40,7 +40,7 @@ pub enum PidFileError {
         pid: u32,
     },
     /// Somebody holds the lock, or it cannot be opened.
-    #[error("can't acquire lock '{lock}' - {}", process::error_text(.error))]
+    #[error("can't acquire lock '{lock}' - {}", errno_text(.error))]
     Lock {
         /// The lock file.
         lock: String,
@@ -48,7 +48,7 @@ pub enum PidFileError {
         error: io::Error,
     },
     /// The pid file cannot be written.
-    #[error("can't write '{}' - {}", .path.display(), process::error_text(.error))]
+    #[error("can't write '{}' - {}", .path.display(), errno_text(.error))]
     Write {
         /// The pid file.
         path: PathBuf,
@@ -56,7 +56,7 @@ pub enum PidFileError {
         error: io::Error,
     },
     /// Files of a daemon that is gone could not be removed.
-    #[error("cleanup failed - {}", process::error_text(.0))]
+    #[error("cleanup failed - {}", errno_text(.0))]
     Cleanup(io::Error),
 }
 
@@ -165,11 +165,7 @@ fn remove_quietly(path: &Path) {
     if let Err(error) = std::fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        log::warn!(
-            "unable to remove '{}' - {}",
-            path.display(),
-            process::error_text(&error)
-        );
+        log::warn!("unable to remove '{}' - {}", path.display(), errno_text(&error));
     }
 }
 

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
+use pve_schema::errno_text;
 
 use super::signals;
 use crate::process;
@@ -78,7 +79,7 @@ fn live(
     let drain = match prepare(program, master) {
         Ok(drain) => drain,
         Err(error) => {
-            log::error!("unable to set up worker - {}", process::error_text(&error));
+            log::error!("unable to set up worker - {}", errno_text(&error));
             return 1;
         }
     };
@@ -90,7 +91,7 @@ fn live(
         drain: match drain.try_clone() {
             Ok(copy) => copy,
             Err(error) => {
-                log::error!("unable to set up worker - {}", process::error_text(&error));
+                log::error!("unable to set up worker - {}", errno_text(&error));
                 return 1;
             }
         },

@@ -194,20 +194,6 @@ pub(crate) fn reset_mask() -> io::Result<()> {
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(io::Error::from)
 }
 
-/// The system's own text of an I/O error, without the number that Rust appends: what upstream's `$!` says.
-pub fn error_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_owned(),
-        None => text,
-    }
-}
-
-/// The system's own text of an error number.
-pub fn errno_text(errno: nix::errno::Errno) -> String {
-    error_text(&errno.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,13 +216,5 @@ mod tests {
         assert!(start_time(child.id()).is_some(), "a zombie keeps its entry");
         child.wait().unwrap();
         assert_eq!(start_time(child.id()), None);
-    }
-
-    #[test]
-    fn errors_speak_like_the_system() {
-        assert_eq!(
-            error_text(&io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
-            "Cannot assign requested address"
-        );
     }
 }

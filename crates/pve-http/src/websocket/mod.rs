@@ -102,7 +102,7 @@ impl Backend {
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
             .map_err(|error| Refusal::Backend {
                 target,
-                reason: pve_cfs::errno_text(&error),
+                reason: pve_schema::errno_text(&error),
             })
     }
 }

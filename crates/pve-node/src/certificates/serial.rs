@@ -6,25 +6,17 @@ const MAX_BYTES: usize = 20;
 /// The number after the one in a file: its bytes, and the file's new content. `None`: the file holds no such number.
 pub(super) fn next(text: &str) -> Option<(Vec<u8>, String)> {
     let digits = text.trim();
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if digits.is_empty() {
         return None;
     }
     let digits = digits.trim_start_matches('0');
     let even = format!("{}{digits}", if digits.len() % 2 == 1 { "0" } else { "" });
-    let mut bytes: Vec<u8> = even
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-        })
-        .collect::<Option<_>>()?;
+    let mut bytes = hex::decode(even).ok()?;
     increment(&mut bytes);
     if bytes.len() > MAX_BYTES {
         return None;
     }
-    let text: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+    let text = hex::encode_upper(&bytes);
     Some((bytes, text + "\n"))
 }
 

@@ -8,9 +8,9 @@
 use std::collections::BTreeSet;
 
 use pve_cfs::lock::DEFAULT_TIMEOUT;
-use pve_cfs::{Cfs, LockId, check_digest};
+use pve_cfs::{Cfs, LockId};
 use pve_schema::ids::StorageId;
-use pve_schema::{Context, Param, Params, list};
+use pve_schema::{Context, Param, Params, digest, list};
 
 use super::file::{self, STORAGE_CFG, StorageFile, is_sensitive};
 use super::{StorageConfig, options, value};
@@ -99,8 +99,7 @@ pub fn create(
 /// Everything is told as `update storage failed: …`.
 pub fn update(context: &Context, id: &StorageId, params: &Params) -> Result<StorageConfig, StorageError> {
     change(context, "update storage failed", |cfs, file| {
-        let bytes = cfs.read(STORAGE_CFG)?.unwrap_or_default();
-        check_digest(params.text("digest"), &bytes)?;
+        digest::check(params.text("digest"), file.digest())?;
         let known = file.get(id).cloned();
         let mut config = known.ok_or_else(|| StorageError::NoStorage(id.to_string()))?;
         if let Some(fixed) = given(params).find(|(option, _)| is_fixed(config.kind, option)) {

@@ -5,10 +5,10 @@
 
 use std::fmt::Write;
 
-use pve_cfs::{Cfs, digest};
-use pve_schema::Site;
+use pve_cfs::Cfs;
 use pve_schema::ids::StorageId;
 use pve_schema::schema::Kind;
+use pve_schema::{Site, digest};
 
 use super::options::{self, SENSITIVE};
 use super::sections::{self, RawSection};
@@ -88,7 +88,7 @@ impl StorageFile {
         let mut file = Self {
             blocks: Vec::new(),
             tail: raw.tail,
-            digest: digest(bytes),
+            digest: digest::of(bytes),
             warnings,
             local_path: site.path(LOCAL_PATH).display().to_string(),
         };

@@ -18,7 +18,7 @@ use std::fs::{self, DirBuilder};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
-use pve_cfs::errno_text;
+use pve_schema::errno_text;
 
 use crate::config::StorageConfig;
 use crate::error::StorageError;

@@ -1,6 +1,5 @@
 //! Checksums of uploads.
 
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek};
 
@@ -80,10 +79,7 @@ pub(super) fn verify(file: &mut File, checksum: &Checksum, worker: &Worker) -> R
             _ => break,
         }
     }
-    let mut got = String::new();
-    for byte in digest.finalize() {
-        let _ = write!(got, "{byte:02x}");
-    }
+    let got = hex::encode(digest.finalize());
     if got.eq_ignore_ascii_case(&checksum.value) {
         return Ok(());
     }

@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use pve_cfs::{Cfs, CfsError, FileLock, errno_text};
-use pve_schema::Failure;
+use pve_cfs::{Cfs, CfsError, FileLock};
 use pve_schema::ids::Upid;
+use pve_schema::{Failure, errno_text};
 
 use super::files::parse_active;
 use super::{Entry, Published, TaskList};

@@ -35,7 +35,9 @@ pub(super) async fn list(call: Call) -> ApiResult {
                 number("limit", DEFAULT_LIMIT),
                 &|upid| may_see(&access, &caller, node, upid),
             )
-            .map_err(|error| ApiError::plain(format!("unable to read task list - {}", pve_cfs::errno_text(&error))))?;
+            .map_err(|error| {
+                ApiError::plain(format!("unable to read task list - {}", pve_schema::errno_text(&error)))
+            })?;
         let rows = Value::from_iter(found.entries.iter().map(listed));
         Ok::<_, ApiError>(Reply::page(rows, found.total))
     })
