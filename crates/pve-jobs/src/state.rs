@@ -16,10 +16,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::gettid;
+use pve_cfs::FileLock;
 use pve_cfs::lock::DEFAULT_TIMEOUT;
-use pve_cfs::{FileLock, errno_text};
-use pve_schema::Context;
 use pve_schema::ids::Upid;
+use pve_schema::{Context, errno_text};
 use serde_json::{Map, Value};
 
 use crate::error::JobsError;
