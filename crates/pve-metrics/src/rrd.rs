@@ -10,8 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use pve_cfs::errno_text;
-use pve_schema::{Context, Failure};
+use pve_schema::{Context, Failure, errno_text};
 use pve_sys::rrd;
 use serde_json::{Map, Value};
 
