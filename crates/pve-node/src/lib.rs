@@ -3,9 +3,11 @@
 //! | module | holds |
 //! |---|---|
 //! | [`certificates`] | keys and certificates that must be there before the web side can serve: [`updatecerts`] |
+//! | [`status`] | what the host is doing: CPU, memory, file system, network, kernel |
 //!
-//! Not here yet: the node's status, network, time, services and disks.
+//! Not here yet: network configuration, time, services and disks.
 
 pub mod certificates;
+pub mod status;
 
 pub use certificates::{NodeError, Report, fingerprint, updatecerts};
