@@ -1,6 +1,8 @@
-//! `cargo xtask rows`: a crate imports only crates of lower rows (docs/decisions/0001-rows-of-crates.md).
+//! `cargo xtask rows`: a crate imports only crates of lower rows (docs/decisions/0001-rows-of-crates.md), and the map
+//! of the project shows every crate.
 
 use std::collections::HashMap;
+use std::fs;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
@@ -14,12 +16,18 @@ struct Row {
     crates: Vec<String>,
 }
 
+/// Where a newcomer looks crates up.
+const MAP: &str = "ARCHITECTURE.md";
+
 /// Checks the whole workspace.
 pub(crate) fn check(metadata: &Metadata) -> Result<String> {
     let order = metadata.metadata.pointer("/rows/order").cloned();
     let order = order.context("Cargo.toml: no [workspace.metadata.rows] order; put it back")?;
     let rows: Vec<Row> = serde_json::from_value(order).context("Cargo.toml: [workspace.metadata.rows] order")?;
-    let faults = faults(metadata, &rows);
+    let map = metadata.workspace_root.join(MAP);
+    let map = fs::read_to_string(&map).with_context(|| map.display().to_string())?;
+    let mut faults = faults(metadata, &rows);
+    faults.extend(missing_on_map(&map, &rows));
     if !faults.is_empty() {
         bail!("{}", faults.join("\n"));
     }
@@ -28,6 +36,15 @@ pub(crate) fn check(metadata: &Metadata) -> Result<String> {
         metadata.packages.len(),
         rows.len()
     ))
+}
+
+/// Every crate that the map does not name.
+fn missing_on_map(map: &str, rows: &[Row]) -> Vec<String> {
+    let names = rows.iter().flat_map(|row| &row.crates);
+    names
+        .filter(|name| !map.contains(&format!("`{name}`")))
+        .map(|name| format!("{MAP}: {name} is missing; add it to the table of crates"))
+        .collect()
 }
 
 /// Every breach, with the file and what to do.
@@ -130,6 +147,18 @@ mod tests {
             package("t", "tools", import("c")),
         ]);
         assert_eq!(faults_of(good), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_map_shows_every_crate() {
+        let row = Row {
+            name: "low".to_owned(),
+            crates: vec!["pve-a".to_owned(), "pve-ab".to_owned()],
+        };
+        assert_eq!(
+            missing_on_map("| low | [`pve-ab`](crates/pve-ab) | does things |", &[row]),
+            ["ARCHITECTURE.md: pve-a is missing; add it to the table of crates"]
+        );
     }
 
     #[test]
