@@ -126,6 +126,9 @@ pub enum VmError {
     /// What the config asks for is not built yet.
     #[error("{0} is not supported by this build yet")]
     NotYet(&'static str),
+    /// VNC with TLS of its own, for viewers other than browsers.
+    #[error("VNC without a websocket is not supported by this build yet: call with websocket=1")]
+    VncWithoutWebsocket,
     /// Somebody stopped the task.
     #[error("received interrupt")]
     Interrupted,
@@ -156,7 +159,7 @@ impl VmError {
 impl Failure for VmError {
     fn status(&self) -> u16 {
         match self {
-            Self::NotYet(_) => 501,
+            Self::NotYet(_) | Self::VncWithoutWebsocket => 501,
             _ => self.inner().map_or(500, Failure::status),
         }
     }

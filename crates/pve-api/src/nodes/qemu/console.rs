@@ -36,7 +36,7 @@ fn vnc_proxy(call: &Call) -> ApiResult {
         return Err(VmError::NotYet("a VNC console for a serial display").into());
     }
     if !call.params.is_set("websocket") {
-        return Err(VmError::NotYet("VNC over TLS; use websocket=1, which").into());
+        return Err(VmError::VncWithoutWebsocket.into());
     }
     let port = ports::reserve(&call.context, ports::VNC)?;
     let password = vnc::random_password().map_err(|error| ApiError::plain(format!("no random bytes - {error}")))?;
