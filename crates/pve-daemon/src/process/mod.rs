@@ -126,22 +126,6 @@ pub fn set_close_on_exec(fd: impl AsFd, close: bool) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFD(flags)).map(drop).map_err(io::Error::from)
 }
 
-/// Marks every descriptor from `first` on close-on-exec: for a process that is about to start a program that must
-/// inherit nothing, whoever opened it.
-///
-/// # Errors
-/// When the kernel is older than 5.11.
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
-    // SAFETY: only sets a flag on descriptors of this process; no memory is involved.
-    #[allow(unsafe_code)]
-    let result = unsafe { libc::close_range(first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Gives the signals that daemons handle their default action and clears the signal mask. Both survive fork, the mask
 /// and ignored signals exec too, and nothing that a daemon starts expects them.
 ///

@@ -157,11 +157,6 @@ impl Drive {
         self.options.set("size", format_size(bytes));
     }
 
-    /// Whether a backup takes the drive.
-    pub fn wants_backup(&self) -> bool {
-        self.options.flag("backup").unwrap_or(true)
-    }
-
     /// Whether the drive gets an I/O thread of its own, where its controller can have one.
     pub fn wants_io_thread(&self) -> bool {
         self.options.flag("iothread").unwrap_or(false)
