@@ -8,7 +8,7 @@ import pytest
 
 from lab import Lab
 
-ISO = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "tiny-guest.iso"
+ISO = pathlib.Path(__file__).resolve().parent.parent / ".cache" / "tiny.iso"
 
 
 @pytest.fixture(scope="session")

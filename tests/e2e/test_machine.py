@@ -24,24 +24,10 @@ MACHINE = {
 
 def upload_iso(lab, api, iso):
     with open(iso, "rb") as content:
-        content_named = NamedFile(content, "tiny.iso")
-        upid = api.nodes(lab.node).storage("local").upload.post(content="iso", filename=content_named)
+        upid = api.nodes(lab.node).storage("local").upload.post(content="iso", filename=content)
     lab.run_task(api, upid)
     listed = api.nodes(lab.node).storage("local").content.get(content="iso")
     assert [(row["volid"], row["size"]) for row in listed] == [("local:iso/tiny.iso", iso.stat().st_size)]
-
-
-class NamedFile:
-    """An open file under the name that the client is to send."""
-
-    def __init__(self, file, name):
-        self.file, self.name = file, name
-
-    def __getattr__(self, attribute):
-        return getattr(self.file, attribute)
-
-    def __iter__(self):
-        return iter(self.file)
 
 
 def state(lab, api, vmid):
