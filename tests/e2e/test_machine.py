@@ -59,7 +59,7 @@ def whole_life(lab, iso):
 
     config = machine.config.get()
     assert config["scsi0"] == f"local:{vmid}/vm-{vmid}-disk-0.qcow2,size=1G"
-    assert config["virtio0"] == f"local:{vmid}/vm-{vmid}-disk-0.raw,size=256M"
+    assert config["virtio0"] == f"local:{vmid}/vm-{vmid}-disk-1.raw,size=256M"
     assert config["net0"].startswith("virtio=BC:24:11:")
     assert (config["memory"], config["kvm"]) == ("256", 0)
 
