@@ -17,6 +17,7 @@ test: ## Install what is missing and run every test
 	tools/check-rust
 	tools/install packages/run.txt packages/test.txt
 	$(MAKE) --no-print-directory lint
+	cargo build --workspace --bins --locked --features failpoints
 	cargo test --workspace --locked --features failpoints
 	tests/run
 
