@@ -82,17 +82,14 @@ pub fn after_exit(context: &Context, exit: Exit, journal: &mut dyn Journal) -> R
     let vmid = exit.vmid;
     let _lock = files::lock_within(context, vmid, LOCK)?;
     let runtime = Runtime::new(&context.site, vmid);
-    let mut config = match files::load(context, vmid) {
-        Ok(config) => config,
+    if !files::exists(context, vmid)? {
         // Destroyed meanwhile: nothing says what it used, so only its own files go.
-        Err(error) => {
-            if !process::is_running(&context.site, vmid) {
-                runtime.remove_sockets();
-                runtime.clear_cleanup_due();
-            }
-            return Err(error.into());
+        if !process::is_running(&context.site, vmid) {
+            runtime.remove_all();
         }
-    };
+        return Ok(Next::Rest);
+    }
+    let mut config = files::load(context, vmid)?;
     if config.lock() == Some("rollback") {
         return Ok(Next::Rest);
     }

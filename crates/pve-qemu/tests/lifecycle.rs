@@ -13,9 +13,10 @@ use lab::{Daemon, Lab, Lines, wait_for};
 use nix::sys::signal::Signal;
 use pve_cfs::Cfs;
 use pve_qemu::console::{is_listening, vnc};
+use pve_qemu::events::Exit;
 use pve_qemu::power::{self, stop};
 use pve_qemu::status::{self, Detail};
-use pve_qemu::{destroy, process, qmp, resize, runtime, start};
+use pve_qemu::{cleanup, destroy, process, qmp, resize, runtime, start};
 use pve_schema::ids::VmId;
 use serde_json::Value;
 
@@ -406,6 +407,23 @@ fn destroying_removes_the_disks_that_are_the_vms_own() {
     assert!(!cfs.exists(path).unwrap());
     assert!(!images.join("105/vm-105-disk-0.raw").exists() && !images.join("105/vm-105-disk-7.raw").exists());
     assert!(images.join("106/vm-106-disk-0.raw").exists());
+}
+
+#[test]
+fn a_vm_that_was_destroyed_meanwhile_is_forgotten() {
+    let lab = Lab::new(16);
+    std::fs::write(lab.runtime_file("cleanup"), "1").unwrap();
+    std::fs::write(lab.runtime_file("reboot"), "").unwrap();
+    assert_eq!(cleanup::leftovers(&lab.context.site), [lab.vmid]);
+    let exit = Exit {
+        vmid: lab.vmid,
+        graceful: false,
+        guest: false,
+        process: None,
+    };
+    let next = cleanup::after_exit(&lab.context, exit, &mut Lines::default()).unwrap();
+    assert_eq!(next, cleanup::Next::Rest);
+    assert!(lab.is_clean() && cleanup::leftovers(&lab.context.site).is_empty());
 }
 
 #[test]

@@ -1,0 +1,196 @@
+//! Handlers of `/nodes/{node}/qemu` as the request path runs them: what is refused before any task, and what is shown.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use pve_cfs::Cfs;
+use pve_contract::{Verb, find};
+use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_schema::site::Ids;
+use pve_schema::{Context, Param, Params, Site};
+use serde_json::{Value, json};
+
+struct Lab {
+    _directory: tempfile::TempDir,
+    context: Context,
+    registry: Registry,
+}
+
+impl Lab {
+    fn new(config: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let context = Context::new(Site {
+            root: directory.path().to_owned(),
+            instance: None,
+            address: [127, 0, 0, 1].into(),
+            node: "pve1".parse().unwrap(),
+            root_user: Ids { uid: 0, gid: 0 },
+            web_user: Ids { uid: 33, gid: 33 },
+        });
+        let cfs = Cfs::new(&context);
+        cfs.ensure_tree().unwrap();
+        let users = "user:root@pam:1:0::::::\nuser:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\npool:p1:::\n\
+                     acl:1:/vms:joe@pve:PVEVMAdmin:\n";
+        cfs.write("user.cfg", users.as_bytes()).unwrap();
+        cfs.write("nodes/pve1/qemu-server/105.conf", config.as_bytes()).unwrap();
+        let mut registry = Registry::new();
+        pve_api::register(&mut registry);
+        Self {
+            _directory: directory,
+            context,
+            registry,
+        }
+    }
+
+    fn call(&self, caller: &str, verb: Verb, below: &str, params: &[(&str, &str)]) -> ApiResult {
+        let method = find(&format!("/nodes/{{node}}/qemu{below}"), verb).unwrap();
+        let mut checked = Params::new();
+        checked.insert("node", Param::Text("pve1".to_owned()));
+        if below.contains("{vmid}") {
+            checked.insert("vmid", Param::Text("105".to_owned()));
+        }
+        for (name, value) in params {
+            checked.insert(*name, Param::Text((*value).to_owned()));
+        }
+        let call = Call {
+            context: self.context.clone(),
+            method,
+            params: checked,
+            caller: Some(caller.parse().unwrap()),
+            client: pve_rest::call::Client::default(),
+            request_id: "r1".into(),
+        };
+        let handler = self.registry.get(method.id).expect("a handler is bound");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(handler(call))
+    }
+
+    fn get(&self, caller: &str, below: &str, params: &[(&str, &str)]) -> Value {
+        self.call(caller, Verb::Get, below, params).unwrap().data
+    }
+
+    fn refused(&self, caller: &str, verb: Verb, below: &str, params: &[(&str, &str)]) -> (u16, String) {
+        let ApiError {
+            status,
+            message,
+            errors,
+        } = self.call(caller, verb, below, params).unwrap_err();
+        match errors.into_iter().next() {
+            Some((name, text)) => (status, format!("{name}: {text}")),
+            None => (status, message.trim_end().to_owned()),
+        }
+    }
+}
+
+#[test]
+fn everybody_sees_only_the_vms_that_are_his() {
+    let lab = Lab::new("name: web\nmemory: 64\n");
+    let rows = lab.get("joe@pve", "", &[]);
+    assert_eq!((&rows[0]["vmid"], &rows[0]["name"]), (&json!(105), &json!("web")));
+    assert_eq!(lab.get("eve@pve", "", &[("full", "1")]), json!([]));
+    let current = lab.get("joe@pve", "/{vmid}/status/current", &[]);
+    assert_eq!(
+        (&current["status"], &current["ha"]),
+        (&json!("stopped"), &json!({"managed": 0}))
+    );
+}
+
+#[test]
+fn configs_are_shown_as_they_are_and_as_they_will_be() {
+    let lab = Lab::new("cores: 1\n\n[PENDING]\ncores: 2\n");
+    assert_eq!(lab.get("joe@pve", "/{vmid}/config", &[])["cores"], 2);
+    assert_eq!(lab.get("joe@pve", "/{vmid}/config", &[("current", "1")])["cores"], 1);
+    let pending = lab.get("joe@pve", "/{vmid}/pending", &[]);
+    let row = json!({"key": "cores", "value": 1, "pending": 2});
+    assert!(pending.as_array().unwrap().contains(&row), "{pending}");
+    let both = lab.call(
+        "joe@pve",
+        Verb::Get,
+        "/{vmid}/config",
+        &[("current", "1"), ("snapshot", "s1")],
+    );
+    let errors = both.unwrap_err().errors;
+    let text = "cannot use 'snapshot' parameter with 'current'";
+    assert_eq!((errors["current"].as_str(), errors["snapshot"].as_str()), (text, text));
+    let missing = lab.refused("joe@pve", Verb::Get, "/{vmid}/config", &[("snapshot", "s1")]);
+    assert_eq!(missing, (500, "snapshot 's1' does not exist".to_owned()));
+}
+
+#[test]
+fn what_cannot_be_done_is_said_before_any_task() {
+    let lab = Lab::new("protection: 1\n");
+    let start = "/{vmid}/status/start";
+    let root_only = |name: &str| (400, format!("{name}: Only root may use this option."));
+    for name in ["skiplock", "force-cpu", "stateuri", "migratedfrom"] {
+        assert_eq!(
+            lab.refused("joe@pve", Verb::Post, start, &[(name, "1")]),
+            root_only(name)
+        );
+    }
+    let stopped = (500, "VM 105 not running".to_owned());
+    for below in ["reset", "reboot", "suspend", "resume"] {
+        assert_eq!(
+            lab.refused("joe@pve", Verb::Post, &format!("/{{vmid}}/status/{below}"), &[]),
+            stopped
+        );
+    }
+    let protected = (500, "can't remove VM 105 - protection mode enabled".to_owned());
+    assert_eq!(lab.refused("joe@pve", Verb::Delete, "/{vmid}", &[]), protected);
+    let missing = lab.refused("joe@pve", Verb::Post, start, &[("vmid", "106")]);
+    let text = "Configuration file 'nodes/pve1/qemu-server/106.conf' does not exist";
+    assert_eq!(missing, (500, text.to_owned()));
+    let serial = Lab::new("vga: serial0\n").refused("joe@pve", Verb::Post, "/{vmid}/vncproxy", &[("websocket", "1")]);
+    assert_eq!(serial.0, 501);
+}
+
+#[test]
+fn creating_checks_rights_in_order_and_leaves_no_trace() {
+    let lab = Lab::new("");
+    let create = |who: &str, params: &[(&str, &str)]| {
+        let mut params = params.to_vec();
+        params.push(("vmid", "200"));
+        lab.refused(who, Verb::Post, "", &params)
+    };
+    let pool = (403, "Permission check failed (pool 'nope' does not exist)".to_owned());
+    assert_eq!(create("joe@pve", &[("pool", "nope")]), pool);
+    let denied = (403, "Permission check failed (/vms/200, VM.Allocate)".to_owned());
+    assert_eq!(create("eve@pve", &[]), denied);
+    let space = (
+        403,
+        "Permission check failed (/storage/local, Datastore.AllocateSpace)".to_owned(),
+    );
+    assert_eq!(create("joe@pve", &[("scsi0", "local:1")]), space);
+    assert_eq!(create("joe@pve", &[("archive", "local:backup/x.vma")]).0, 501);
+    assert!(
+        !Cfs::new(&lab.context)
+            .exists("nodes/pve1/qemu-server/200.conf")
+            .unwrap()
+    );
+    // Reference 06b, vector 2.
+    let taken = lab.refused("root@pam", Verb::Post, "", &[("vmid", "105")]);
+    assert_eq!(
+        taken,
+        (
+            500,
+            "unable to create VM 105 - VM 105 already exists on node 'pve1'".to_owned()
+        )
+    );
+}
+
+#[test]
+fn a_change_of_a_vm_that_is_off_is_in_force_at_once() {
+    let lab = Lab::new("cores: 1\nname: a\n");
+    lab.call("joe@pve", Verb::Put, "/{vmid}/config", &[("cores", "2")])
+        .unwrap();
+    assert_eq!(lab.get("joe@pve", "/{vmid}/config", &[("current", "1")])["cores"], 2);
+    let digest = [("cores", "3"), ("digest", "0000000000000000000000000000000000000000")];
+    let stale = lab.refused("joe@pve", Verb::Put, "/{vmid}/config", &digest);
+    assert_eq!(
+        stale,
+        (500, "checksum mismatch (file change by other user?)".to_owned())
+    );
+    let root_only = lab.refused("joe@pve", Verb::Put, "/{vmid}/config", &[("args", "-s")]);
+    assert!(root_only.1.contains("only root can set 'args' config"), "{root_only:?}");
+    lab.call("joe@pve", Verb::Put, "/{vmid}/unlink", &[("idlist", "name")])
+        .unwrap();
+    assert_eq!(lab.get("joe@pve", "/{vmid}/config", &[]).get("name"), None);
+}
