@@ -6,30 +6,23 @@
 //!
 //! What is not here: shells, pipelines between commands, and long-running children that outlive the call.
 
-// The child's pid file descriptor has no wrapper in std or nix yet.
-#![allow(unsafe_code)]
+mod child;
+mod error;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use pve_schema::Failure;
+use child::{Feeder, Reader};
+pub use error::CommandError;
 
 /// How much a command may write to each of its outputs before it is stopped: far beyond any answer that the suite
 /// reads whole, and small beside a node's memory. Callers who expect more say so.
 const OUTPUT_LIMIT: usize = 64 << 20;
-
-/// How long a command that missed its deadline has between SIGTERM and SIGKILL, to remove what it left half-done.
-const TERM_GRACE: Duration = Duration::from_secs(2);
 
 /// What is to be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,78 +66,6 @@ impl Output {
         String::from_utf8_lossy(&self.stderr).trim().to_owned()
     }
 }
-
-/// Why a command did not do its work.
-#[derive(Debug, thiserror::Error)]
-pub enum CommandError {
-    /// The program could not be started.
-    #[error("command '{command}' failed: failed to execute - {source}")]
-    Execute {
-        /// The command line.
-        command: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// It ended with another code than 0.
-    #[error("command '{command}' failed: exit code {code}")]
-    ExitCode {
-        /// The command line.
-        command: String,
-        /// The code.
-        code: i32,
-        /// What it wrote to standard error, trimmed.
-        stderr: String,
-    },
-    /// A signal ended it.
-    #[error("command '{command}' failed: got signal {signal}")]
-    Signal {
-        /// The command line.
-        command: String,
-        /// The signal's number.
-        signal: i32,
-        /// What it wrote to standard error, trimmed.
-        stderr: String,
-    },
-    /// It missed its deadline and was stopped.
-    #[error("command '{command}' failed: got timeout")]
-    Timeout {
-        /// The command line.
-        command: String,
-    },
-    /// It wrote more than allowed and was stopped.
-    #[error("command '{command}' failed: output exceeds {limit} bytes")]
-    TooMuchOutput {
-        /// The command line.
-        command: String,
-        /// Bytes allowed per stream.
-        limit: usize,
-    },
-    /// Talking to it failed.
-    #[error("command '{command}' failed: {source}")]
-    Io {
-        /// The command line.
-        command: String,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-impl CommandError {
-    /// What the command itself said on standard error; without such words the error's own text.
-    pub fn detail(&self) -> String {
-        match self {
-            Self::ExitCode { stderr, .. } | Self::Signal { stderr, .. } if !stderr.is_empty() => stderr.clone(),
-            _ => self.to_string(),
-        }
-    }
-
-    /// Whether the command missed its deadline.
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Timeout { .. })
-    }
-}
-
-impl Failure for CommandError {}
 
 impl Command {
     /// A program without arguments that may run for `deadline`.
@@ -268,7 +189,7 @@ impl Command {
         let followed = self.follow(&mut child, on_line);
         // An ended child is only reaped by this; one that is still there has been given up on.
         if followed.is_err() {
-            end(&mut child);
+            child::end(&mut child);
         }
         let status = child.wait().map_err(|source| self.io(source))?;
         let (stdout, stderr) = followed?;
@@ -285,7 +206,7 @@ impl Command {
     ) -> Result<(Vec<u8>, Vec<u8>), CommandError> {
         let io = |source| self.io(source);
         let started = Instant::now();
-        let exit = pid_fd(child).map_err(io)?;
+        let exit = child::pid_fd(child).map_err(io)?;
         let mut feeder = Feeder::new(child, &self.input).map_err(io)?;
         let mut stdout = Reader::new(child.stdout.take(), Stream::Stdout).map_err(io)?;
         let mut stderr = Reader::new(child.stderr.take(), Stream::Stderr).map_err(io)?;
@@ -296,7 +217,7 @@ impl Command {
                     command: self.to_string(),
                 });
             }
-            let ended = wait_for_any(&exit, &feeder, &stdout, &stderr, left).map_err(io)?;
+            let ended = child::wait_for_any(&exit, &feeder, &stdout, &stderr, left).map_err(io)?;
             feeder.write_some();
             let more = stdout.read_some(on_line).map_err(io)? | stderr.read_some(on_line).map_err(io)?;
             if stdout.bytes.len().max(stderr.bytes.len()) > self.output_limit {
@@ -343,164 +264,11 @@ fn quoted(argument: &OsStr) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// A descriptor that becomes readable when the child ends.
-fn pid_fd(child: &Child) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two integers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Asks a child to end, and kills it when it does not.
-fn end(child: &mut Child) {
-    let Ok(pid) = i32::try_from(child.id()) else { return };
-    // The child is not reaped yet, so the number is still its own.
-    let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    if let Ok(exit) = pid_fd(child) {
-        let _ = poll_ready(&mut [PollFd::new(exit.as_fd(), PollFlags::POLLIN)], TERM_GRACE);
-    }
-    let _ = child.kill();
-}
-
-/// Waits until something can be read or written or the child has ended; true once it has.
-fn wait_for_any(
-    exit: &OwnedFd,
-    feeder: &Feeder<'_>,
-    stdout: &Reader,
-    stderr: &Reader,
-    at_most: Duration,
-) -> io::Result<bool> {
-    let mut fds = vec![PollFd::new(exit.as_fd(), PollFlags::POLLIN)];
-    fds.extend(feeder.fd().map(|fd| PollFd::new(fd, PollFlags::POLLOUT)));
-    for reader in [stdout, stderr] {
-        fds.extend(reader.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-    }
-    poll_ready(&mut fds, at_most)?;
-    Ok(fds.first().and_then(PollFd::any).unwrap_or(false))
-}
-
-fn poll_ready(fds: &mut [PollFd<'_>], at_most: Duration) -> io::Result<()> {
-    // Rounded up, so that a rest of less than a millisecond does not spin.
-    let millis = at_most.as_millis().saturating_add(1).min(i32::MAX as u128);
-    let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
-    match poll(fds, timeout) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
-}
-
-/// Writes the input as the child takes it.
-struct Feeder<'a> {
-    pipe: Option<std::process::ChildStdin>,
-    rest: &'a [u8],
-}
-
-impl<'a> Feeder<'a> {
-    fn new(child: &mut Child, input: &'a [u8]) -> io::Result<Self> {
-        let pipe = child.stdin.take();
-        if let Some(pipe) = &pipe {
-            set_nonblocking(pipe.as_fd())?;
-        }
-        Ok(Self { pipe, rest: input })
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(AsFd::as_fd)
-    }
-
-    /// A child that does not want its input, or no more of it, is its own judge: its exit code tells.
-    fn write_some(&mut self) {
-        while let Some(pipe) = &mut self.pipe {
-            match pipe.write(self.rest) {
-                Ok(written) => self.rest = self.rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.rest = &[],
-            }
-            if self.rest.is_empty() {
-                self.pipe = None;
-            }
-        }
-    }
-}
-
-/// Reads one output stream: keeps the bytes, hands over whole lines.
-struct Reader {
-    pipe: Option<std::fs::File>,
-    stream: Stream,
-    bytes: Vec<u8>,
-    handed_over: usize,
-}
-
-impl Reader {
-    fn new<P: Into<OwnedFd>>(pipe: Option<P>, stream: Stream) -> io::Result<Self> {
-        let pipe = pipe.map(|pipe| std::fs::File::from(pipe.into()));
-        if let Some(pipe) = &pipe {
-            set_nonblocking(pipe.as_fd())?;
-        }
-        Ok(Self {
-            pipe,
-            stream,
-            bytes: Vec::new(),
-            handed_over: 0,
-        })
-    }
-
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.pipe.as_ref().map(AsFd::as_fd)
-    }
-
-    /// Reads one buffer's worth, so that deadline and limits are looked at in between; true if there was anything.
-    fn read_some(&mut self, on_line: &mut dyn FnMut(Stream, &str)) -> io::Result<bool> {
-        let mut buffer = [0; 1 << 16];
-        let Some(pipe) = &mut self.pipe else { return Ok(false) };
-        match pipe.read(&mut buffer) {
-            Ok(0) => {
-                self.pipe = None;
-                Ok(false)
-            }
-            Ok(length) => {
-                self.bytes.extend_from_slice(buffer.get(..length).unwrap_or_default());
-                self.hand_over_lines(on_line);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn hand_over_lines(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
-        while let Some(rest) = self.bytes.get(self.handed_over..) {
-            let Some(length) = rest.iter().position(|b| *b == b'\n') else {
-                return;
-            };
-            let line = rest.get(..length).unwrap_or_default();
-            on_line(self.stream, String::from_utf8_lossy(line).trim_end_matches('\r'));
-            self.handed_over += length + 1;
-        }
-    }
-
-    /// Hands over a last line that has no line feed.
-    fn finish(&mut self, on_line: &mut dyn FnMut(Stream, &str)) {
-        if let Some(rest) = self.bytes.get(self.handed_over..).filter(|rest| !rest.is_empty()) {
-            on_line(self.stream, &String::from_utf8_lossy(rest));
-        }
-        self.handed_over = self.bytes.len();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
     use super::*;
 
     fn shell(script: &str, seconds: u64) -> Command {
