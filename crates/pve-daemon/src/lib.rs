@@ -7,14 +7,14 @@
 //! |---|---|
 //! | [`cli`] | the command line of a daemon: `start`, `stop`, `restart`, `status`, `help`, and the [`pve_schema::Site`] |
 //! | [`service`] | what a daemon says about itself, and what it gets in return |
-//! | [`master`] | pid file, workers, signals, reload |
+//! | `master` | pid file, workers, signals, reload |
 //! | [`lab`] | what a lab's directory says about itself |
 //! | [`defaults`], [`settings`] | `/etc/default/…` as variables, and what they mean |
 //! | [`command`] | external commands as values, run with a deadline |
 //! | [`acl`] | which addresses may connect |
-//! | [`privileges`] | giving up root |
+//! | `privileges` | giving up root |
 //! | [`process`] | titles, sessions, start times |
-//! | [`logging`], [`notify`] | syslog or people; systemd |
+//! | [`logging`], `notify` | syslog or people; systemd |
 
 pub mod acl;
 pub mod cli;
@@ -22,9 +22,9 @@ pub mod command;
 pub mod defaults;
 pub mod lab;
 pub mod logging;
-pub mod master;
-pub mod notify;
-pub mod privileges;
+mod master;
+mod notify;
+mod privileges;
 pub mod process;
 pub mod service;
 pub mod settings;

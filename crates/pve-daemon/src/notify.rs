@@ -10,31 +10,31 @@ use std::time::Duration;
 
 /// Where notifications go, if anywhere.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     watchdog: Option<Duration>,
 }
 
 impl Notifier {
     /// As the environment says; it stays as it is, so that the image that a reload executes finds it again.
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(connect);
         let watchdog = if socket.is_some() { watchdog_interval() } else { None };
         Self { socket, watchdog }
     }
 
     /// How often [`Notifier::watchdog`] is to be called: half of what systemd waits.
-    pub fn watchdog_interval(&self) -> Option<Duration> {
+    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
         self.watchdog
     }
 
     /// The daemon serves.
-    pub fn ready(&self, status: &str) {
+    pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
     }
 
     /// A reload begins.
-    pub fn reloading(&self) {
+    pub(crate) fn reloading(&self) {
         self.send(&format!(
             "RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=reloading",
             monotonic_usec()
@@ -42,12 +42,12 @@ impl Notifier {
     }
 
     /// The daemon is going away.
-    pub fn stopping(&self) {
+    pub(crate) fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=server closing");
     }
 
     /// The master loop still turns.
-    pub fn watchdog(&self) {
+    pub(crate) fn watchdog(&self) {
         self.send("WATCHDOG=1");
     }
 

@@ -37,7 +37,7 @@ pub enum PrivilegeError {
 ///
 /// # Errors
 /// When there is no such user.
-pub fn lookup(name: &str) -> Result<Ids, PrivilegeError> {
+pub(crate) fn lookup(name: &str) -> Result<Ids, PrivilegeError> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(Ids {
             uid: user.uid.as_raw(),
@@ -54,7 +54,7 @@ pub fn lookup(name: &str) -> Result<Ids, PrivilegeError> {
 ///
 /// # Errors
 /// When anything but exactly this is the outcome. The process is then in a state that must not serve.
-pub fn drop_to(ids: Ids) -> Result<(), PrivilegeError> {
+pub(crate) fn drop_to(ids: Ids) -> Result<(), PrivilegeError> {
     if verify(ids).is_ok() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ use crate::files;
 
 /// The options, as they are now.
 #[derive(Debug, Clone)]
-pub struct Datacenter {
+pub(crate) struct Datacenter {
     options: SimpleConfig,
 }
 
@@ -24,7 +24,7 @@ impl Datacenter {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn read(context: &Context) -> Result<Self, CfsError> {
+    pub(crate) fn read(context: &Context) -> Result<Self, CfsError> {
         let format = SimpleFormat {
             file: "datacenter.cfg",
             keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
@@ -37,12 +37,12 @@ impl Datacenter {
     }
 
     /// The first bytes of generated hardware addresses.
-    pub fn mac_prefix(&self) -> Option<&str> {
+    pub(crate) fn mac_prefix(&self) -> Option<&str> {
         self.options.text("mac_prefix")
     }
 
     /// How tags are written.
-    pub fn tag_style(&self) -> TagStyle {
+    pub(crate) fn tag_style(&self) -> TagStyle {
         let style = self.properties("tag-style");
         TagStyle {
             case_sensitive: style.is_set("case-sensitive"),
@@ -51,7 +51,7 @@ impl Datacenter {
     }
 
     /// Which tags a user without `Sys.Modify` may give and take.
-    pub fn tag_access(&self, context: &Context, rights: &UserConfig, who: &AuthId) -> TagAccess {
+    pub(crate) fn tag_access(&self, context: &Context, rights: &UserConfig, who: &AuthId) -> TagAccess {
         let access = self.properties("user-tag-access");
         let mut listed = tags(access.get("user-allow-list").unwrap_or_default());
         let allow = match access.get("user-allow").unwrap_or("free") {

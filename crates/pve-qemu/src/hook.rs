@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// A turn in a VM's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Before the start; a failure stops the start.
     PreStart,
     /// After the start.
@@ -29,7 +29,7 @@ pub enum Phase {
 
 impl Phase {
     /// The script's second argument.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::PreStart => "pre-start",
             Self::PostStart => "post-start",
@@ -43,7 +43,7 @@ impl Phase {
 ///
 /// # Errors
 /// [`VmError::Hook`], only before a start: at every other turn a failure is a warning.
-pub fn run_if_set(
+pub(crate) fn run_if_set(
     context: &Context,
     vmid: VmId,
     config: &GuestConfig,

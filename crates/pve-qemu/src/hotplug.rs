@@ -22,7 +22,7 @@ use crate::update::commit;
 use crate::update::live::{Plan, Step};
 
 /// Takes the steps of a plan and commits each key that worked; what failed is told by key. Called under the config lock.
-pub fn carry_out(
+pub(crate) fn carry_out(
     context: &Context,
     vmid: VmId,
     storages: &Storages,

@@ -5,21 +5,21 @@
 //! | [`accel`] | KVM or TCG |
 //! | [`command`] | QEMU's command line |
 //! | [`config`] | the keys of a VM's config and their types |
-//! | [`update`], [`reconfigure`], [`hotplug`] | changing a config: the rules, with the node around them, by the monitor |
+//! | [`update`], [`reconfigure`], `hotplug` | changing a config: the rules, with the node around them, by the monitor |
 //! | [`journal`] | where the words about an operation go |
 //! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
 //! | [`process`] | whether a VM runs |
-//! | [`network`] | taps and bridges |
+//! | `network` | taps and bridges |
 //! | [`qmp`] | the monitor and the guest agent |
 //! | [`console`] | VNC for one client |
 //! | [`start`] | bringing a VM up |
 //! | [`power`] | stop, reset, reboot, pause, resume |
 //! | [`cleanup`] | what is done once a VM has gone |
 //! | [`create`], [`destroy`], [`resize`] | making and removing a VM, growing a disk |
-//! | [`volumes`] | the volumes that a VM uses and owns |
-//! | [`hook`], [`error`] | the user's script, failures |
-//! | [`datacenter`] | options that hold for all VMs |
+//! | `volumes` | the volumes that a VM uses and owns |
+//! | `hook`, [`error`] | the user's script, failures |
+//! | `datacenter` | options that hold for all VMs |
 //! | [`tasks`] | all of that as tasks |
 //! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
@@ -30,15 +30,15 @@ pub mod command;
 pub mod config;
 pub mod console;
 pub mod create;
-pub mod datacenter;
+mod datacenter;
 pub mod destroy;
 pub mod error;
 pub mod events;
 pub mod files;
-pub mod hook;
-pub mod hotplug;
+mod hook;
+mod hotplug;
 pub mod journal;
-pub mod network;
+mod network;
 pub mod power;
 pub mod process;
 pub mod qmp;
@@ -49,7 +49,7 @@ pub mod start;
 pub mod status;
 pub mod tasks;
 pub mod update;
-pub mod volumes;
+mod volumes;
 
 /// A site below a directory, for tests.
 #[cfg(test)]

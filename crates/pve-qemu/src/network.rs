@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const DEFAULT_MTU: u32 = 1500;
 
 /// The kernel's name of a card's tap; an instance mark stands in front of it.
-pub fn tap_name(site: &Site, vmid: VmId, number: u8) -> String {
+pub(crate) fn tap_name(site: &Site, vmid: VmId, number: u8) -> String {
     let mark = site.instance.as_ref().map_or("", |instance| instance.as_str());
     format!("{mark}tap{vmid}i{number}")
 }
@@ -52,7 +52,7 @@ impl Failure for NetworkError {}
 
 /// What is known of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bridge {
+pub(crate) struct Bridge {
     /// Its name.
     pub name: String,
     /// Its MTU.
@@ -66,7 +66,7 @@ impl Bridge {
     ///
     /// # Errors
     /// [`NetworkError::NoBridge`].
-    pub fn find(name: &str) -> Result<Self, NetworkError> {
+    pub(crate) fn find(name: &str) -> Result<Self, NetworkError> {
         if if_nametoindex(name).is_err() {
             return Err(NetworkError::NoBridge(name.to_owned()));
         }
@@ -84,7 +84,7 @@ impl Bridge {
 ///
 /// # Errors
 /// [`NetworkError::NotVlanAware`].
-pub fn plug_commands(tap: &str, net: &Net, bridge: &Bridge) -> Result<Vec<Command>, NetworkError> {
+pub(crate) fn plug_commands(tap: &str, net: &Net, bridge: &Bridge) -> Result<Vec<Command>, NetworkError> {
     let tag = net.options.get("tag");
     let trunks = net.options.get("trunks");
     if !bridge.vlan_aware && (tag.is_some() || trunks.is_some()) {
@@ -119,7 +119,7 @@ pub fn plug_commands(tap: &str, net: &Net, bridge: &Bridge) -> Result<Vec<Comman
 ///
 /// # Errors
 /// [`NetworkError`]; nothing is left behind then.
-pub fn plug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, NetworkError> {
+pub(crate) fn plug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, NetworkError> {
     let bridge = Bridge::find(bridge_name)?;
     let commands = plug_commands(tap, net, &bridge)?;
     unplug(tap);
@@ -139,7 +139,7 @@ pub fn plug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, Netw
 ///
 /// # Errors
 /// [`NetworkError`].
-pub fn replug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, NetworkError> {
+pub(crate) fn replug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, NetworkError> {
     let bridge = Bridge::find(bridge_name)?;
     // The first command makes the tap: it is there.
     for command in plug_commands(tap, net, &bridge)?.iter().skip(1) {
@@ -149,7 +149,7 @@ pub fn replug(tap: &str, net: &Net, bridge_name: &str) -> Result<Vec<String>, Ne
 }
 
 /// Removes a tap, if it exists.
-pub fn unplug(tap: &str) {
+pub(crate) fn unplug(tap: &str) {
     if if_nametoindex(tap).is_err() {
         return;
     }

@@ -9,7 +9,7 @@ use pve_storage::{Content, StorageError, Storages};
 use crate::config::VmConfig;
 
 /// The volumes that a start needs, each once, in the order of drives.
-pub fn used(vm: VmConfig<'_>) -> Vec<VolumeId> {
+pub(crate) fn used(vm: VmConfig<'_>) -> Vec<VolumeId> {
     let mut seen = BTreeSet::new();
     let volumes = vm.drives().into_iter().filter_map(|drive| drive.volume());
     volumes.filter(|volume| seen.insert(volume.clone())).collect()
@@ -19,7 +19,7 @@ pub fn used(vm: VmConfig<'_>) -> Vec<VolumeId> {
 ///
 /// # Errors
 /// A storage that may not hold what is used of it, or what is missing.
-pub fn activate(storages: &Storages, volumes: &[VolumeId]) -> Result<(), StorageError> {
+pub(crate) fn activate(storages: &Storages, volumes: &[VolumeId]) -> Result<(), StorageError> {
     for volume in volumes {
         let (config, name) = storages.parse(volume)?;
         if matches!(name.content, Content::Images | Content::Iso) && !config.holds(name.content) {
@@ -34,7 +34,7 @@ pub fn activate(storages: &Storages, volumes: &[VolumeId]) -> Result<(), Storage
 
 /// The volumes that go with the VM: disks in use, unused, pending, of snapshots, and saved states – as far as their
 /// names say that they are this VM's.
-pub fn owned(storages: &Storages, vmid: VmId, config: &GuestConfig) -> BTreeSet<VolumeId> {
+pub(crate) fn owned(storages: &Storages, vmid: VmId, config: &GuestConfig) -> BTreeSet<VolumeId> {
     let sections = [&config.main, &config.pending]
         .into_iter()
         .chain(config.snapshots.values());

@@ -35,7 +35,7 @@ pub(crate) struct Handover {
 
 /// What was left makes no sense.
 #[derive(Debug, thiserror::Error)]
-pub enum HandoverError {
+pub(crate) enum HandoverError {
     /// The lock's descriptor is none.
     #[error("unable to parse lock fd '{0}'")]
     LockFd(String),

@@ -32,9 +32,6 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use pve_schema::{Context, Site, errno_text};
 
-pub use handover::HandoverError;
-pub use pidfile::PidFileError;
-
 pub(crate) use pidfile::PidFile;
 
 use crate::notify::Notifier;

@@ -30,7 +30,7 @@ pub(crate) struct PidLock(pub(crate) OwnedFd);
 
 /// The daemon cannot be the only one.
 #[derive(Debug, thiserror::Error)]
-pub enum PidFileError {
+pub(crate) enum PidFileError {
     /// Another one runs.
     #[error("can't acquire lock '{lock}' - daemon already started (pid = {pid})")]
     AlreadyStarted {

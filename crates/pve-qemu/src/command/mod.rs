@@ -13,7 +13,7 @@ mod devices;
 mod display;
 mod drives;
 mod error;
-pub mod facts;
+mod facts;
 mod firmware;
 mod hotplug;
 mod machine;

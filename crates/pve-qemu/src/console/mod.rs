@@ -4,7 +4,7 @@
 //! told, are the API's affair.
 
 pub mod ports;
-pub mod relay;
+mod relay;
 pub mod vnc;
 
 use std::fs;

@@ -18,7 +18,7 @@
 //! that is [`session`]. The sockets and processes around it are [`server`]. What is done after the end is not here.
 
 pub mod server;
-pub mod session;
+mod session;
 
 pub use server::{Server, ServerError};
 

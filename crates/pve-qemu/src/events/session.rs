@@ -12,18 +12,18 @@ const ALIVE: [&str; 4] = ["running", "paused", "suspended", "prelaunch"];
 /// A client that does not speak the protocol.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("client does not speak the protocol")]
-pub struct Garbage;
+pub(crate) struct Garbage;
 
 /// Cuts a byte stream into JSON values. They need no line ends between them: backup clients send none.
 #[derive(Debug, Default)]
-pub struct Messages(Vec<u8>);
+pub(crate) struct Messages(Vec<u8>);
 
 impl Messages {
     /// Takes in bytes and hands out the values that are complete now.
     ///
     /// # Errors
     /// [`Garbage`] for anything that is no JSON, or too long.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Value>, Garbage> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Value>, Garbage> {
         self.0.extend_from_slice(bytes);
         let mut values = Vec::new();
         let mut stream = serde_json::Deserializer::from_slice(&self.0).into_iter::<Value>();
@@ -46,7 +46,7 @@ impl Messages {
 
 /// What a client's first message says it is.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Introduction {
+pub(crate) enum Introduction {
     /// A VM's second monitor.
     Vm,
     /// Somebody who needs the VM's process to stay until the connection closes.
@@ -57,7 +57,7 @@ pub enum Introduction {
 ///
 /// # Errors
 /// [`Garbage`] for anything else.
-pub fn introduction(message: &Value) -> Result<Introduction, Garbage> {
+pub(crate) fn introduction(message: &Value) -> Result<Introduction, Garbage> {
     if message.get("QMP").is_some() {
         return Ok(Introduction::Vm);
     }
@@ -72,7 +72,7 @@ pub fn introduction(message: &Value) -> Result<Introduction, Garbage> {
 
 /// What is to be done for a VM.
 #[derive(Debug, PartialEq)]
-pub enum Reaction {
+pub(crate) enum Reaction {
     /// Send this.
     Send(Value),
     /// The VM is over: end its process, unless a backup holds it.
@@ -81,7 +81,7 @@ pub enum Reaction {
 
 /// What is known of a connected VM.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct VmState {
+pub(crate) struct VmState {
     /// It shut down.
     pub graceful: bool,
     /// The guest itself asked for that.
@@ -90,7 +90,7 @@ pub struct VmState {
 
 impl VmState {
     /// Takes in a message of the VM.
-    pub fn receive(&mut self, message: &Value) -> Vec<Reaction> {
+    pub(crate) fn receive(&mut self, message: &Value) -> Vec<Reaction> {
         if message.get("QMP").is_some() {
             // A VM that shut down while nobody listened will not say so again: ask.
             return vec![Reaction::Send(capabilities()), Reaction::Send(query_status())];
@@ -126,12 +126,12 @@ fn capabilities() -> Value {
 }
 
 /// Asks for the guest's state.
-pub fn query_status() -> Value {
+pub(crate) fn query_status() -> Value {
     json!({ "execute": "query-status" })
 }
 
 /// Ends the process.
-pub fn quit() -> Value {
+pub(crate) fn quit() -> Value {
     json!({ "execute": "quit" })
 }
 

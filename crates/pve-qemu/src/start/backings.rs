@@ -17,7 +17,7 @@ const HOST_CDROM: &str = "/dev/cdrom";
 ///
 /// # Errors
 /// A volume without a path.
-pub fn of(storages: &Storages, vm: VmConfig<'_>) -> Result<BTreeMap<DriveKey, Backing>, StorageError> {
+pub(crate) fn of(storages: &Storages, vm: VmConfig<'_>) -> Result<BTreeMap<DriveKey, Backing>, StorageError> {
     let mut backings = BTreeMap::new();
     for drive in vm.drives() {
         if let Some(backing) = backing(storages, &drive)? {
@@ -31,7 +31,7 @@ pub fn of(storages: &Storages, vm: VmConfig<'_>) -> Result<BTreeMap<DriveKey, Ba
 ///
 /// # Errors
 /// A volume without a path.
-pub fn backing(storages: &Storages, drive: &Drive) -> Result<Option<Backing>, StorageError> {
+pub(crate) fn backing(storages: &Storages, drive: &Drive) -> Result<Option<Backing>, StorageError> {
     Ok(match drive.source() {
         Source::Empty | Source::Other(_) => None,
         Source::HostCdrom => Some(Backing {

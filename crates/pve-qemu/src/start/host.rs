@@ -32,7 +32,7 @@ pub enum HostError {
 }
 
 /// The node's `ACCEL` setting; a file that cannot be read leaves the default.
-pub fn accel_setting(site: &Site) -> Setting {
+pub(crate) fn accel_setting(site: &Site) -> Setting {
     match Settings::read(site, "pvedaemon").map(|settings| settings.accel) {
         Ok(settings::Accel::Auto) => Setting::Auto,
         Ok(settings::Accel::Kvm) => Setting::Kvm,
@@ -45,7 +45,7 @@ pub fn accel_setting(site: &Site) -> Setting {
 }
 
 /// Whether KVM works here, as far as that can be told without risking a guest.
-pub fn kvm_facts() -> KvmFacts {
+pub(crate) fn kvm_facts() -> KvmFacts {
     KvmFacts {
         device_opens: pve_sys::kvm::answers(),
         hardware: has_virtualisation(&cpu_info()),
@@ -54,7 +54,7 @@ pub fn kvm_facts() -> KvmFacts {
 
 /// QEMU's binary for a guest of this node's own architecture. The name `kvm` means "take KVM", so a guest that is
 /// emulated gets the other name of the same program.
-pub fn program(accel: Accel) -> PathBuf {
+pub(crate) fn program(accel: Accel) -> PathBuf {
     let native = format!("/usr/bin/qemu-system-{}", std::env::consts::ARCH);
     match accel {
         Accel::Kvm if Path::new("/usr/bin/kvm").exists() => PathBuf::from("/usr/bin/kvm"),
@@ -66,7 +66,7 @@ pub fn program(accel: Accel) -> PathBuf {
 ///
 /// # Errors
 /// [`HostError`].
-pub fn facts(site: &Site, vm: VmConfig<'_>, accel: Accel) -> Result<HostFacts, HostError> {
+pub(crate) fn facts(site: &Site, vm: VmConfig<'_>, accel: Accel) -> Result<HostFacts, HostError> {
     let program = program(accel);
     let Probe {
         version,

@@ -22,7 +22,7 @@ const KILL: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`VmError::QemuExit`], [`VmError::QemuSignal`], [`VmError::StartTimeout`], [`VmError::Start`]; no process is left then.
-pub fn launch(
+pub(crate) fn launch(
     site: &Site,
     vmid: VmId,
     program: &Path,

@@ -9,11 +9,11 @@
 //! All of it happens under the config lock. What the config asks for and this build cannot do yet is refused before
 //! anything has happened.
 
-pub mod backings;
-pub mod host;
-pub mod launch;
-pub mod probe;
-pub mod timeout;
+pub(crate) mod backings;
+pub(crate) mod host;
+mod launch;
+pub(crate) mod probe;
+mod timeout;
 
 use std::fs;
 use std::io;

@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a QEMU binary can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Its version: `10.0.2`.
     pub version: String,
     /// Names of its machine types.
@@ -64,7 +64,7 @@ pub enum ProbeError {
 ///
 /// # Errors
 /// [`ProbeError`].
-pub fn of(site: &Site, binary: &Path) -> Result<Probe, ProbeError> {
+pub(crate) fn of(site: &Site, binary: &Path) -> Result<Probe, ProbeError> {
     let metadata = fs::metadata(binary).map_err(|source| ProbeError::Binary {
         path: binary.to_owned(),
         source,

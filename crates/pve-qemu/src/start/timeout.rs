@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What the time depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Load {
+pub(crate) struct Load {
     /// Memory in MiB.
     pub memory: u64,
     /// Number of network cards.
@@ -18,7 +18,7 @@ pub struct Load {
 }
 
 /// How long QEMU may take to come up.
-pub fn of(load: Load) -> Duration {
+pub(crate) fn of(load: Load) -> Duration {
     let mut seconds = if load.memory > 30720 { load.memory / 1024 } else { 30 };
     if load.passthrough {
         seconds = seconds.saturating_mul(4);

@@ -18,7 +18,7 @@ const MIN_HOST_TICKS: f64 = 1000.0;
 
 /// What the host can do, as far as rates are concerned.
 #[derive(Debug, Clone, Copy)]
-pub struct HostClock {
+pub(crate) struct HostClock {
     /// Clock ticks per second.
     pub hertz: f64,
     /// Number of CPUs.
@@ -29,7 +29,7 @@ pub struct HostClock {
 
 impl HostClock {
     /// Reads the host's clock; what cannot be read is as on nearly every machine.
-    pub fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok().flatten();
         let uptime = fs::read_to_string("/proc/uptime").ok();
         let uptime = uptime.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
@@ -43,7 +43,7 @@ impl HostClock {
 
 /// One reading of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// When the process started: another process with the same id has another start.
     pub started: u64,
     /// When it was read: seconds since boot.
@@ -83,7 +83,7 @@ impl Sample {
 
 /// The readings of all VMs.
 #[derive(Debug)]
-pub struct Samples {
+pub(crate) struct Samples {
     path: PathBuf,
     known: BTreeMap<i32, Sample>,
     seen: BTreeMap<i32, Sample>,
@@ -91,7 +91,7 @@ pub struct Samples {
 
 impl Samples {
     /// Reads what was found before; a file that cannot be read is as good as none.
-    pub fn load(site: &Site) -> Self {
+    pub(crate) fn load(site: &Site) -> Self {
         let path = runtime::directory(site).join("cpu-samples.json");
         let known = fs::read(&path)
             .ok()
@@ -104,7 +104,7 @@ impl Samples {
     }
 
     /// The rate of a process: 0 … 1 of `cpus`.
-    pub fn rate(&mut self, pid: i32, started: u64, ticks: u64, cpus: f64, clock: HostClock) -> f64 {
+    pub(crate) fn rate(&mut self, pid: i32, started: u64, ticks: u64, cpus: f64, clock: HostClock) -> f64 {
         let sample = match self.known.get(&pid) {
             Some(sample) if sample.started == started => sample.next(ticks, cpus, clock),
             _ => Sample::first(started, ticks, clock),
@@ -114,7 +114,7 @@ impl Samples {
     }
 
     /// Keeps the readings for the next call. `complete`: all VMs were looked at, so what was not seen is gone.
-    pub fn store(mut self, complete: bool) {
+    pub(crate) fn store(mut self, complete: bool) {
         let kept = if complete {
             self.seen
         } else {

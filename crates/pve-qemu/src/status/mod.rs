@@ -3,9 +3,9 @@
 //! The plain fields come from the config and from `/proc`; with [`Detail::Full`] the monitors are asked too, all at the
 //! same time and for no longer than two seconds, so that a VM that hangs costs nobody its own fields.
 
-pub mod cpu;
-pub mod monitor;
-pub mod traffic;
+mod cpu;
+mod monitor;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -17,7 +17,7 @@ const BUDGET: Duration = Duration::from_secs(2);
 
 /// The monitor's answers, each `null` when there was none.
 #[derive(Debug, Default, PartialEq)]
-pub struct Answers {
+pub(crate) struct Answers {
     /// `query-status`.
     pub status: Value,
     /// `query-balloon`.
@@ -34,7 +34,7 @@ pub struct Answers {
 
 impl Answers {
     /// Asks a VM; `None` when it does not answer at all.
-    pub fn ask(site: &Site, vmid: VmId) -> Option<Self> {
+    pub(crate) fn ask(site: &Site, vmid: VmId) -> Option<Self> {
         let mut qmp = Qmp::new(site, vmid).within(BUDGET);
         let status = qmp.execute("query-status", Value::Null).ok()?;
         // A refusal (no balloon device) leaves one field out; silence uses up the budget and so ends the questions.
@@ -58,7 +58,7 @@ impl Answers {
     }
 
     /// The fields. `memory` is the configured memory in bytes, `revision` the `+pveN` that the VM was started with.
-    pub fn fields(&self, memory: u64, revision: &str) -> Map<String, Value> {
+    pub(crate) fn fields(&self, memory: u64, revision: &str) -> Map<String, Value> {
         let mut fields = Map::new();
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {

@@ -5,7 +5,7 @@ use std::fs;
 
 /// Bytes that went through one network device of a guest, or all of them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Bytes that the guest received: what the tap sent.
     pub received: u64,
     /// Bytes that the guest sent: what the tap received.
@@ -22,7 +22,7 @@ impl std::iter::Sum for Traffic {
 }
 
 /// The host's network devices and what went through them, as a guest behind each would see it.
-pub fn read() -> BTreeMap<String, Traffic> {
+pub(crate) fn read() -> BTreeMap<String, Traffic> {
     parse(&fs::read_to_string("/proc/net/dev").unwrap_or_default())
 }
 

@@ -17,7 +17,7 @@ pub mod commit;
 mod error;
 pub mod live;
 mod prepare;
-pub mod rights;
+pub(crate) mod rights;
 pub mod volumes;
 
 use pve_guest::{GuestConfig, GuestStore};

@@ -184,7 +184,7 @@ fn bridge_needs(text: &str) -> Vec<Requirement> {
 ///
 /// # Errors
 /// The first thing that is missing.
-pub fn check_change(
+pub(crate) fn check_change(
     caller: &Caller<'_>,
     vmid: VmId,
     config: &GuestConfig,
@@ -211,7 +211,7 @@ pub fn check_change(
 ///
 /// # Errors
 /// What is missing.
-pub fn check_key(
+pub(crate) fn check_key(
     caller: &Caller<'_>,
     vmid: VmId,
     key: &str,
@@ -233,7 +233,7 @@ pub fn check_key(
 ///
 /// # Errors
 /// [`UpdateError::Permission`] with upstream's words.
-pub fn check_tags(caller: &Caller<'_>, old: &str, new: &str, access: &TagAccess) -> Result<(), UpdateError> {
+pub(crate) fn check_tags(caller: &Caller<'_>, old: &str, new: &str, access: &TagAccess) -> Result<(), UpdateError> {
     if caller.rights.has(caller.id, "/", &["Sys.Modify"]) {
         return Ok(());
     }
