@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{ACCEPT_ENCODING, HOST, LOCATION};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -117,13 +118,10 @@ impl Connection {
         let upgrade = wants_websocket.then(|| hyper::upgrade::on(&mut request));
         let target = head::target(&request).to_owned();
         let (parts, body) = request.into_parts();
-        let query = parts.uri.query().unwrap_or_default();
         let (input, spool) = if is_upload {
-            self.upload(query, &parts.headers, body).await?
+            self.upload(&parts, body).await?
         } else {
-            let idle = self.shared.config.limits.idle;
-            let input = params::read(admitted.head.verb, query, &parts.headers, body, idle).await?;
-            (input, None)
+            (self.parameters(&parts, admitted.head.verb, body).await?, None)
         };
         let job = Job {
             admitted,
@@ -138,12 +136,7 @@ impl Connection {
         let mut answer = match executed {
             None => format.error(&ApiError::plain("internal error: the request's worker died")),
             Some(Executed::Elsewhere(answer)) => answer,
-            Some(Executed::Failed(error)) => {
-                if error.status == 401 {
-                    self.delay_until(started).await;
-                }
-                self.failed(format, &error)
-            }
+            Some(Executed::Failed(error)) => self.failed(format, &error, started).await,
             Some(Executed::Here(reply)) => match (reply.websocket.clone(), upgrade) {
                 (Some(endpoint), Some(upgrade)) => self.switch(&parts.headers, &endpoint, upgrade).await?,
                 _ => replied(format, reply),
@@ -176,16 +169,19 @@ impl Connection {
         }
     }
 
+    /// The parameters of an ordinary call.
+    async fn parameters(&self, parts: &Parts, verb: Verb, body: Incoming) -> Result<Input, Refusal> {
+        let query = parts.uri.query().unwrap_or_default();
+        let idle = self.shared.config.limits.idle;
+        params::read(verb, query, &parts.headers, body, idle).await
+    }
+
     /// The parameters of an upload, and its file.
-    async fn upload(
-        &self,
-        query: &str,
-        headers: &HeaderMap,
-        body: Incoming,
-    ) -> Result<(Input, Option<SpoolFile>), Refusal> {
+    async fn upload(&self, parts: &Parts, body: Incoming) -> Result<(Input, Option<SpoolFile>), Refusal> {
+        let query = parts.uri.query().unwrap_or_default();
         let idle = self.shared.config.limits.idle;
         let site = &self.shared.pipeline.context.site;
-        let upload = upload::receive(site, &decode::form(query), headers, body, idle).await?;
+        let upload = upload::receive(site, &decode::form(query), &parts.headers, body, idle).await?;
         Ok((Input::new(query, upload.params, Encoding::Form), upload.spool))
     }
 
@@ -212,8 +208,11 @@ impl Connection {
         Ok(answer)
     }
 
-    /// A failed call; a proxy is told the status that the format hides.
-    fn failed(&self, format: Format, error: &ApiError) -> Answer {
+    /// A failed call: who has to guess is told late, and a proxy is told the status that the format hides.
+    async fn failed(&self, format: Format, error: &ApiError, started: Instant) -> Answer {
+        if error.status == 401 {
+            self.delay_until(started).await;
+        }
         let mut answer = format.error(error);
         if self.shared.config.trusted && answer.status == StatusCode::OK {
             let name = HeaderName::from_static(INNER_STATUS);
@@ -271,9 +270,7 @@ impl Job {
             Outcome::Reply(reply) => Executed::Here(reply),
             Outcome::Error(error) => Executed::Failed(error),
             Outcome::Forward(ForwardTo::Daemon) => Executed::Elsewhere(self.forward(shared).await),
-            Outcome::Forward(ForwardTo::Node(node)) => Executed::Failed(ApiError::plain(format!(
-                "hostname lookup '{node}' failed - failed to get address info for: {node}: Name or service not known"
-            ))),
+            Outcome::Forward(ForwardTo::Node(node)) => Executed::Failed(ApiError::unknown_node(node.as_str())),
         };
         if let Some(spool) = self.spool
             && executed.is_success()

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use pve_contract::Method;
 use pve_schema::ids::{AuthId, UserId};
-use pve_schema::{Context, Params};
+use pve_schema::{Context, Params, Site};
+
+/// The name by which any node knows itself.
+pub(crate) const LOCALHOST: &str = "localhost";
 
 /// A call as its handler sees it: routed, authenticated, permitted and checked.
 #[derive(Debug, Clone)]
@@ -43,4 +46,14 @@ impl Call {
     pub fn is_root(&self) -> bool {
         self.caller.as_ref().is_some_and(AuthId::is_root)
     }
+
+    /// Whether the parameter `node` names this node: a few methods have no `proxyto` and must look themselves.
+    pub fn is_for_this_node(&self) -> bool {
+        is_own_name(&self.context.site, self.params.required("node"))
+    }
+}
+
+/// Whether a node goes by that name at home.
+pub(crate) fn is_own_name(site: &Site, name: &str) -> bool {
+    name == LOCALHOST || name == site.node.as_str()
 }

@@ -59,6 +59,13 @@ impl ApiError {
         Self::status(501, format!("Method '{verb} {path}' not implemented"))
     }
 
+    /// The path names a node that nobody knows: status 500, as if its address had been looked for.
+    pub fn unknown_node(name: &str) -> Self {
+        Self::plain(format!(
+            "hostname lookup '{name}' failed - failed to get address info for: {name}: Name or service not known"
+        ))
+    }
+
     /// The first line of the message: the reason phrase.
     pub fn reason(&self) -> &str {
         self.message.lines().next().unwrap_or_default()

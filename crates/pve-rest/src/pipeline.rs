@@ -12,7 +12,7 @@ use pve_schema::Context;
 use pve_schema::ids::{AuthId, NodeName};
 use serde_json::{Map, Value};
 
-use crate::call::Client;
+use crate::call::{self, Client, LOCALHOST};
 use crate::{ApiError, Call, Registry, Reply};
 
 /// Which side runs the pipeline; it decides what is executed here and what is forwarded (reference 01 §4.1).
@@ -191,14 +191,10 @@ impl Pipeline {
             None if method.proxy_to_check_node => merged.text("check-node").unwrap_or(LOCALHOST),
             None => LOCALHOST,
         };
-        if named == LOCALHOST || named == self.context.site.node.as_str() {
+        if call::is_own_name(&self.context.site, named) {
             return Ok(None);
         }
-        named.parse().map(Some).map_err(|_| {
-            ApiError::plain(format!(
-                "hostname lookup '{named}' failed - failed to get address info for: {named}: Name or service not known"
-            ))
-        })
+        named.parse().map(Some).map_err(|_| ApiError::unknown_node(named))
     }
 
     /// Only the web side forwards to nodes, and what was forwarded once is not forwarded again.
@@ -215,9 +211,6 @@ impl Pipeline {
         self.role == Role::Web && (method.protected || self.registry.get(method.id).is_none())
     }
 }
-
-/// The name by which any node knows itself.
-const LOCALHOST: &str = "localhost";
 
 /// The calls that need no log-in: the ways to log in. What a client presents there is not looked at.
 fn is_open_to_strangers(head: &RequestHead) -> bool {
