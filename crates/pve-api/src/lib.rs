@@ -5,6 +5,7 @@ mod access;
 mod cluster;
 mod nodes;
 mod storage;
+mod task;
 #[cfg(test)]
 mod tests;
 

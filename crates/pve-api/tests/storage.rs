@@ -417,6 +417,9 @@ fn an_upload_is_taken_from_the_spool() {
     );
     assert!(!spooled.exists());
 
+    let upid = upload("content=iso filename=y.iso node=localhost").unwrap().data;
+    assert_eq!(lab.wait(&upid).1, "OK");
+
     let upid = upload("content=iso filename=x.iso checksum-algorithm=md5 checksum=00")
         .unwrap()
         .data;

@@ -1,6 +1,6 @@
 //! `/nodes/{node}/qemu/{vmid}/config`, `/pending` and `/unlink` (reference 06a §4).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pve_access::AccessControl;
 use pve_cfs::{Cfs, Priority, service_name};
@@ -11,13 +11,13 @@ use pve_qemu::update::Change;
 use pve_qemu::{files, reconfigure, tasks};
 use pve_rest::{ApiError, ApiResult, Call, Registry, Reply};
 use pve_schema::ParamErrors;
-use pve_schema::ids::{Upid, VmId};
-use pve_task::TaskList;
+use pve_schema::ids::VmId;
+use pve_task::status;
+use serde_json::json;
 
-use super::shared::{self, start_task, vmid};
+use super::shared::{self, vmid};
+use crate::task;
 
-/// How often a call that waits for its task looks.
-const POLL: Duration = Duration::from_millis(100);
 /// Longest wait that a call may ask for, in seconds (the contract's own limit).
 const MAX_DELAY: u64 = 30;
 
@@ -74,38 +74,22 @@ fn change_now(call: &Call) -> ApiResult {
     Ok(Reply::null())
 }
 
+/// Answers the task's UPID; with `background_delay` nothing or the failure, if the task ends in time.
 fn change_by_task(call: &Call) -> ApiResult {
     let vmid = vmid(call)?;
     let change = checked(call, vmid)?;
     tell_cluster(call, vmid, &change);
-    let delay = call
-        .params
-        .integer("background_delay")
-        .and_then(|delay| u64::try_from(delay).ok());
-    let reply = start_task(call, "qmconfig", vmid, &tasks::Configure { vmid, change })?;
-    match delay {
-        Some(delay) => wait_for_end(call, vmid, reply, Duration::from_secs(delay.min(MAX_DELAY))),
-        None => Ok(reply),
-    }
-}
-
-/// Nothing if the task went well in time, its failure if not, its UPID if it still runs.
-fn wait_for_end(call: &Call, vmid: VmId, reply: Reply, limit: Duration) -> ApiResult {
-    let Some(upid) = reply.data.as_str().and_then(|text| text.parse::<Upid>().ok()) else {
-        return Ok(reply);
-    };
-    let deadline = Instant::now() + limit;
-    while pve_task::process::is_running(&upid) {
-        if Instant::now() >= deadline {
-            return Ok(reply);
+    let upid = task::start(call, "qmconfig", vmid.to_string(), &tasks::Configure { vmid, change })?;
+    let delay = call.params.integer("background_delay");
+    let delay = delay.and_then(|delay| u64::try_from(delay).ok());
+    let limit = delay.map(|delay| Duration::from_secs(delay.min(MAX_DELAY)));
+    match limit.and_then(|limit| task::status_within(call, &upid, limit)) {
+        Some(status) if status::is_error(&status) => {
+            Err(ApiError::plain(format!("failed to update VM {vmid}: {status}")))
         }
-        std::thread::sleep(POLL);
+        Some(_) => Ok(Reply::null()),
+        None => Ok(json!(upid.to_string()).into()),
     }
-    let status = pve_task::status::of_log(&TaskList::new(&call.context).log_path(&upid));
-    if pve_task::status::is_error(&status) {
-        return Err(ApiError::plain(format!("failed to update VM {vmid}: {status}")));
-    }
-    Ok(Reply::null())
 }
 
 fn unlink(call: &Call) -> ApiResult {

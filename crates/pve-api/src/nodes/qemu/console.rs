@@ -27,8 +27,7 @@ pub(super) fn register(registry: &mut Registry) {
 
 fn vnc_proxy(call: &Call) -> ApiResult {
     let vmid = vmid(call)?;
-    let site = &call.context.site;
-    if call.params.required("node") != site.node.as_str() {
+    if !call.is_for_this_node() {
         return Err(VmError::NotYet("the console of another node's VM").into());
     }
     let config = files::load(&call.context, vmid)?;

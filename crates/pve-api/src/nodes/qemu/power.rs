@@ -9,9 +9,19 @@ use pve_schema::ids::{Upid, VmId};
 use pve_task::TaskList;
 use pve_task::list::{Filter, Source};
 
-use super::shared::{self, check_exists, check_root_only, start_task, vmid};
+use super::shared::{self, check_exists, check_root_only, first_asked, start_task, vmid};
 
-/// Far more than a VM can have.
+/// The options of a start by which a migration's target takes a VM over; only the other node sends them.
+const MIGRATION: [&str; 7] = [
+    "stateuri",
+    "migratedfrom",
+    "migration_type",
+    "migration_network",
+    "targetstorage",
+    "with-conntrack-state",
+    "nets-host-mtu",
+];
+/// How many shutdowns of a VM a stop ends at most: far more than a VM can have at a time.
 const MAX_SHUTDOWNS: u64 = 1000;
 
 pub(super) fn register(registry: &mut Registry) {
@@ -40,21 +50,9 @@ pub(super) fn register(registry: &mut Registry) {
 
 fn start_vm(call: &Call) -> ApiResult {
     let vmid = vmid(call)?;
-    let migration = [
-        "stateuri",
-        "migratedfrom",
-        "migration_type",
-        "migration_network",
-        "targetstorage",
-        "with-conntrack-state",
-        "nets-host-mtu",
-    ];
     check_root_only(call, &["skiplock", "force-cpu"])?;
-    check_root_only(call, &migration)?;
-    if migration
-        .iter()
-        .any(|name| call.params.text(name).is_some_and(|value| value != "0"))
-    {
+    check_root_only(call, &MIGRATION)?;
+    if first_asked(call, &MIGRATION).is_some() {
         return Err(VmError::NotYet("starting a VM for a migration").into());
     }
     check_exists(call, vmid)?;

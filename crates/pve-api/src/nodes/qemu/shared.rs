@@ -3,8 +3,10 @@
 use pve_qemu::files;
 use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
 use pve_schema::ids::VmId;
-use pve_task::{Launcher, Task, TaskRequest};
+use pve_task::Task;
 use serde_json::{Value, json};
+
+use crate::task;
 
 /// The VM that the call is about.
 pub(super) fn vmid(call: &Call) -> Result<VmId, ApiError> {
@@ -24,14 +26,16 @@ pub(super) fn check_root_only(call: &Call, names: &[&str]) -> Result<(), ApiErro
     if call.is_root() {
         return Ok(());
     }
-    // An option that is sent as off asks for nothing.
-    match names
-        .iter()
-        .find(|name| call.params.text(name).is_some_and(|value| value != "0"))
-    {
-        Some(name) => Err(ApiError::parameter(*name, "Only root may use this option.")),
+    match first_asked(call, names) {
+        Some(name) => Err(ApiError::parameter(name, "Only root may use this option.")),
         None => Ok(()),
     }
+}
+
+/// The first of these options that is asked for. One that is sent as off asks for nothing.
+pub(super) fn first_asked<'a>(call: &Call, names: &[&'a str]) -> Option<&'a str> {
+    let asked = |name: &&str| call.params.text(name).is_some_and(|value| value != "0");
+    names.iter().copied().find(asked)
 }
 
 /// Refuses a call about a VM that this node does not have.
@@ -41,14 +45,8 @@ pub(super) fn check_exists(call: &Call, vmid: VmId) -> Result<(), ApiError> {
 }
 
 /// Starts a task on a VM; the answer is its UPID.
-pub(super) fn start_task<T: Task>(call: &Call, worker_type: &str, vmid: VmId, task: &T) -> ApiResult {
-    let request = TaskRequest {
-        worker_type: worker_type.to_owned(),
-        id: vmid.to_string(),
-        caller: call.auth_id(),
-        request_id: call.request_id.to_string(),
-    };
-    let upid = Launcher::start(&call.context, request, task)?;
+pub(super) fn start_task<T: Task>(call: &Call, worker_type: &str, vmid: VmId, order: &T) -> ApiResult {
+    let upid = task::start(call, worker_type, vmid.to_string(), order)?;
     Ok(json!(upid.to_string()).into())
 }
 

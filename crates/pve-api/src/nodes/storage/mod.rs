@@ -7,9 +7,7 @@ mod upload;
 mod volume;
 
 use pve_contract::id;
-use pve_rest::{ApiError, Call, Registry};
-use pve_schema::ids::Upid;
-use pve_task::{Launcher, Task, TaskRequest};
+use pve_rest::Registry;
 
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
@@ -42,15 +40,4 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::DELETE_NODES_NODE_STORAGE_STORAGE_PRUNEBACKUPS, |call| {
         Box::pin(prune::delete(call))
     });
-}
-
-/// Starts a task on behalf of a call.
-fn start<T: Task>(call: &Call, worker_type: &str, id: String, task: &T) -> Result<Upid, ApiError> {
-    let request = TaskRequest {
-        worker_type: worker_type.to_owned(),
-        id,
-        caller: call.auth_id(),
-        request_id: call.request_id.to_string(),
-    };
-    Ok(Launcher::start(&call.context, request, task)?)
 }

@@ -8,8 +8,8 @@ use pve_storage::config::Retention;
 use pve_storage::tasks::PruneBackups;
 use serde_json::Value;
 
-use super::start;
 use crate::storage::storage_id;
+use crate::task;
 
 fn vmid(call: &Call) -> Option<VmId> {
     call.params.parse("vmid").ok().flatten()
@@ -52,13 +52,13 @@ pub(super) async fn delete(call: Call) -> ApiResult {
                 storage.to_string()
             }
         };
-        let task = PruneBackups {
+        let order = PruneBackups {
             storage,
             retention: retention(&call)?.map(|retention| retention.to_string()),
             vmid: vmid(&call),
             guest_type: call.params.text("type").map(str::to_owned),
         };
-        let upid = start(&call, "prunebackups", id, &task)?;
+        let upid = task::start(&call, "prunebackups", id, &order)?;
         Ok::<_, ApiError>(Value::from(upid.to_string()).into())
     })
     .await

@@ -11,8 +11,8 @@ use pve_storage::upload::upload_name;
 use pve_storage::{Content, StorageError, Storages};
 use serde_json::Value;
 
-use super::start;
 use crate::storage::storage_id;
+use crate::task;
 
 /// `POST /nodes/{node}/storage/{storage}/upload`
 pub(super) async fn upload(call: Call) -> ApiResult {
@@ -21,7 +21,7 @@ pub(super) async fn upload(call: Call) -> ApiResult {
             return Err(ApiError::plain("missing temporary file name"));
         };
         let spooled = call.context.site.path(spooled);
-        let started = order(&call, &spooled).and_then(|task| start(&call, "imgcopy", String::new(), &task));
+        let started = order(&call, &spooled).and_then(|order| task::start(&call, "imgcopy", String::new(), &order));
         if started.is_err() {
             // The task would have removed it.
             remove(&spooled);
@@ -35,7 +35,7 @@ pub(super) async fn upload(call: Call) -> ApiResult {
 fn order(call: &Call, spooled: &Path) -> Result<ImportUpload, ApiError> {
     let storages = Storages::open(&call.context)?;
     let storage = storage_id(call)?;
-    if call.params.required("node") != call.context.site.node.as_str() {
+    if !call.is_for_this_node() {
         return Err(StorageError::NotYet("an upload to another node").into());
     }
     let config = storages.check_enabled(&storage, None)?;

@@ -1,20 +1,17 @@
 //! One volume.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pve_access::AccessControl;
 use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
-use pve_schema::ids::{Upid, VolumeId};
+use pve_schema::ids::VolumeId;
 use pve_storage::tasks::RemoveVolume;
 use pve_storage::{Content, ImageFormat, Storages};
-use pve_task::{TaskList, process, status};
+use pve_task::status;
 use serde_json::{Map, Value};
 
-use super::start;
 use crate::storage::storage_id;
-
-/// How often a waiting caller's task is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use crate::task;
 
 /// The volume that a call is about: its id, or its name on the storage of the path.
 fn volume_id(call: &Call) -> Result<VolumeId, ApiError> {
@@ -106,32 +103,13 @@ pub(super) async fn delete(call: Call) -> ApiResult {
             Some(owner) => format!("{owner}@{}", volume.storage),
             None => volume.storage.to_string(),
         };
-        let upid = start(&call, "imgdel", id, &RemoveVolume { volume })?;
-        match call.params.integer("delay").and_then(|delay| u64::try_from(delay).ok()) {
-            Some(delay) if ended_within(&upid, Duration::from_secs(delay)) => ended(&call, &upid),
-            _ => Ok(Value::from(upid.to_string()).into()),
+        let upid = task::start(&call, "imgdel", id, &RemoveVolume { volume })?;
+        let delay = call.params.integer("delay").and_then(|delay| u64::try_from(delay).ok());
+        match delay.and_then(|delay| task::status_within(&call, &upid, Duration::from_secs(delay))) {
+            Some(status) if status::is_error(&status) => Err(ApiError::plain(status)),
+            Some(_) => Ok(Reply::null()),
+            None => Ok(Value::from(upid.to_string()).into()),
         }
     })
     .await
-}
-
-fn ended_within(upid: &Upid, patience: Duration) -> bool {
-    let started = Instant::now();
-    while process::is_running(upid) {
-        if started.elapsed() >= patience {
-            return false;
-        }
-        std::thread::sleep(LOOK_EVERY);
-    }
-    true
-}
-
-/// How a task ended: null, or its error.
-fn ended(call: &Call, upid: &Upid) -> ApiResult {
-    let status = status::of_log(&TaskList::new(&call.context).log_path(upid));
-    if status::is_error(&status) {
-        Err(ApiError::plain(status))
-    } else {
-        Ok(Reply::null())
-    }
 }
