@@ -140,6 +140,11 @@ fn what_cannot_be_done_is_said_before_any_task() {
     assert_eq!(missing, (500, text.to_owned()));
     let serial = Lab::new("vga: serial0\n").refused("joe@pve", Verb::Post, "/{vmid}/vncproxy", &[("websocket", "1")]);
     assert_eq!(serial.0, 501);
+    let text = "VNC without a websocket is not supported by this build yet: call with websocket=1";
+    for node in ["pve1", "localhost"] {
+        let plain = lab.refused("joe@pve", Verb::Post, "/{vmid}/vncproxy", &[("node", node)]);
+        assert_eq!(plain, (501, text.to_owned()), "{node}");
+    }
 }
 
 #[test]
