@@ -86,6 +86,23 @@ impl GuestConfig {
         }
     }
 
+    /// Refuses values that would print as more than one line: the rest of such a value would be read as a key of its
+    /// own, whoever may set that key. A description is printed encoded.
+    ///
+    /// # Errors
+    /// [`GuestError::LineBreak`]
+    pub(crate) fn check_lines(&self) -> Result<(), GuestError> {
+        let sections = [&self.main, &self.pending].into_iter();
+        let mut keys = sections
+            .chain(self.special.values())
+            .chain(self.snapshots.values())
+            .flat_map(Section::iter);
+        match keys.find(|(key, value)| *key != "description" && value.contains(['\n', '\r'])) {
+            Some((key, _)) => Err(GuestError::LineBreak(key.to_owned())),
+            None => Ok(()),
+        }
+    }
+
     /// The config file's text, in canonical order.
     pub fn print(&self) -> String {
         print::print(self)

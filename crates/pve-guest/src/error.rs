@@ -43,6 +43,9 @@ pub enum GuestError {
     /// The keys of a config contradict each other.
     #[error("{0}")]
     Unwritable(String),
+    /// A value that would become more than one line of the file.
+    #[error("value of '{0}' contains a line break")]
+    LineBreak(String),
     /// The file cannot be read, written or locked.
     #[error(transparent)]
     Files(#[from] CfsError),

@@ -113,6 +113,7 @@ impl<'a> GuestStore<'a> {
 
     fn text(&self, config: &mut GuestConfig) -> Result<String, GuestError> {
         self.rules.before_write(config).map_err(GuestError::Unwritable)?;
+        config.check_lines()?;
         Ok(config.print())
     }
 }

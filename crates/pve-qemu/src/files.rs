@@ -160,4 +160,22 @@ mod tests {
         remove(&context, vmid).unwrap();
         assert!(!exists(&context, vmid).unwrap());
     }
+
+    #[test]
+    fn a_value_cannot_bring_a_key_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let context = context(directory.path());
+        let vmid: VmId = 105.try_into().unwrap();
+        let mut config = GuestConfig::new(GuestKind::Qemu);
+        config.main.set("description", "two\nlines");
+        create(&context, vmid, &mut config).unwrap();
+        for value in ["a\nargs: -S", "a\r\nargs: -S"] {
+            let mut changed = config.clone();
+            changed.pending.set("ciuser", value);
+            let error = save(&context, vmid, &mut changed).unwrap_err().to_string();
+            assert_eq!(error, "value of 'ciuser' contains a line break");
+        }
+        let kept = load(&context, vmid).unwrap();
+        assert!(!kept.main.has("args") && !kept.pending.has("args"));
+    }
 }

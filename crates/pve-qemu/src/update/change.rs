@@ -69,6 +69,7 @@ impl Change {
             skip_lock: params.is_set("skiplock"),
             force: params.is_set("force"),
         };
+        change.check_lines()?;
         change.check_ssh_keys()?;
         change.clamp_cpu_units(cgroup_v2);
         if change.set.is_empty() && change.delete.is_empty() && change.revert.is_empty() {
@@ -111,6 +112,18 @@ impl Change {
             format!("-{key} {shown}")
         };
         words.iter().map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    /// A value is one line of the file: what follows a line break would be another key, set without its privilege.
+    /// Passwords are hashed and descriptions encoded before they are stored.
+    fn check_lines(&self) -> Result<(), UpdateError> {
+        let is_broken = |(key, value): &(&String, &String)| {
+            !["cipassword", "description"].contains(&key.as_str()) && value.contains(['\n', '\r'])
+        };
+        match self.set.iter().find(is_broken) {
+            Some((key, _)) => Err(UpdateError::at(key, "value must not contain line breaks")),
+            None => Ok(()),
+        }
     }
 
     fn check_ssh_keys(&self) -> Result<(), UpdateError> {
@@ -237,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        let cases: [(Given<'_>, &str, &str); 8] = [
+        let cases: [(Given<'_>, &str, &str); 10] = [
             (&[("vmid", "105")], "", "no options specified"),
             (
                 &[("skiplock", "1"), ("cores", "2")],
@@ -262,6 +275,16 @@ mod tests {
             ),
             (&[("delete", "scsi31")], "delete", "unknown option 'scsi31'"),
             (&[("sshkeys", "no%20key")], "", "SSH public key validation error"),
+            (
+                &[("ciuser", "a\nargs: -S")],
+                "ciuser",
+                "value must not contain line breaks",
+            ),
+            (
+                &[("searchdomain", "a\rargs: -S")],
+                "searchdomain",
+                "value must not contain line breaks",
+            ),
         ];
         for (parameters, at, expected) in cases {
             let error = change(parameters, "user@pve").unwrap_err();
