@@ -8,14 +8,12 @@ use pve_schema::Param;
 use pve_schema::Params;
 use pve_schema::calendar::Event;
 use pve_schema::section_config::{Section, SectionFile, SectionFormat, Use, Value};
-use pve_schema::text;
 
 use crate::error::JobsError;
 use crate::state::Seen;
 
 /// The file below `/etc/pve`.
 pub const FILE: &str = "jobs.cfg";
-const COMMENT: &str = "comment";
 const ENABLED: &str = "enabled";
 const SCHEDULE: &str = "schedule";
 const REPEAT_MISSED: &str = "repeat-missed";
@@ -69,21 +67,7 @@ pub fn format() -> &'static SectionFormat {
             _ => Use::OPTIONAL,
         });
         let declared = vzdump.parameters.iter().chain(realm_sync.parameters);
-        let mut format = SectionFormat::new(FILE);
-        format.decode = |key, value| {
-            Ok(if key == COMMENT {
-                text::decode(value)
-            } else {
-                value.to_owned()
-            })
-        };
-        format.encode = |key, value| {
-            if key == COMMENT {
-                text::encode(value)
-            } else {
-                value.to_owned()
-            }
-        };
+        let format = SectionFormat::new(FILE).escaped_comment();
         declared
             .fold(format, |format, parameter| {
                 format.option(parameter.name, parameter.schema)

@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::Section;
+use crate::check;
 use crate::schema::Schema;
+use crate::text;
+
+/// Written escaped where the file says so ([`SectionFormat::escaped_comment`]).
+pub(super) const COMMENT: &str = "comment";
 
 /// How a kind of section uses an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +73,9 @@ impl Header {
     }
 }
 
+/// Brings a value into its normal form ([`SectionFormat::value`]).
+pub type ReadValue = fn(&str, &str, &Schema, &str) -> Result<Option<String>, String>;
+
 /// What a section file may hold and how it is spelt. Built once per file, then shared.
 #[derive(Debug, Clone)]
 pub struct SectionFormat {
@@ -80,10 +89,16 @@ pub struct SectionFormat {
     pub print_header: fn(&str, &str) -> String,
     /// Checks a header and may change it, to lower case for one; its error is the reason why the section is skipped.
     pub check_header: fn(&mut Header) -> Result<(), String>,
-    /// From the text in the file to the value: key, then text. Its error is the reason why the key is left out.
+    /// From the spelling in the file to the text of the value: key, then text. Its error is the reason why the key is
+    /// left out.
     pub decode: fn(&str, &str) -> Result<String, String>,
-    /// From the value to the text in the file: key, then value.
+    /// From the value to the spelling in the file: key, then value.
     pub encode: fn(&str, &str) -> String,
+    /// From the text of a scalar value to its normal form, `None` if nothing is left of it: kind, key, what the value
+    /// may look like, text. Its error is the reason why the key is left out.
+    pub value: ReadValue,
+    /// Fills in what a section need not say and looks at it as a whole; its error is the reason why it cannot be used.
+    pub complete: fn(&mut Section) -> Result<(), String>,
 }
 
 impl SectionFormat {
@@ -98,7 +113,28 @@ impl SectionFormat {
             check_header: |_| Ok(()),
             decode: |_, text| Ok(text.to_owned()),
             encode: |_, value| value.to_owned(),
+            value: |_, key, schema, text| {
+                check::text(schema, text, key)?;
+                Ok(Some(text.to_owned()))
+            },
+            complete: |_| Ok(()),
         }
+    }
+
+    /// Spells `comment` as [`text::encode`] does, so that it may have several lines.
+    #[must_use]
+    pub fn escaped_comment(mut self) -> Self {
+        self.decode = |key, spelt| {
+            Ok(match key {
+                COMMENT => text::decode(spelt),
+                _ => spelt.to_owned(),
+            })
+        };
+        self.encode = |key, value| match key {
+            COMMENT => text::encode(value),
+            _ => value.to_owned(),
+        };
+        self
     }
 
     /// Adds an option and what its value may look like. Whether it is optional is the kinds' affair.

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use crate::params::Param;
 
-pub use format::{Header, SectionFormat, Use};
+pub use format::{Header, ReadValue, SectionFormat, Use};
 pub use parse::Warning;
 pub use update::OptionError;
 pub use write::WriteError;
@@ -222,21 +222,35 @@ impl SectionFile {
         self.sections_mut().find(|section| section.id == id)
     }
 
+    /// Whether a name is taken, be it by a section that cannot be used.
+    pub fn is_taken(&self, id: &str) -> bool {
+        self.items.iter().any(|item| item.id() == Some(id))
+    }
+
     /// Puts a section into the file: in the place of the one of this name, else at the end.
     pub fn insert(&mut self, section: Section) {
-        match self.items.iter_mut().find(|item| item.id() == Some(&section.id)) {
+        let named = |item: &Item| item.id() == Some(&section.id);
+        let used = |item: &Item| named(item) && matches!(item, Item::Section(_));
+        let at = self.items.iter().position(used);
+        let at = at.or_else(|| self.items.iter().position(named));
+        match at.and_then(|at| self.items.get_mut(at)) {
             Some(item) => *item = Item::Section(section),
             None => self.items.push(Item::Section(section)),
         }
     }
 
-    /// Takes a section out.
+    /// Puts a section in front of all others, in the place of what stands under its name.
+    pub fn insert_first(&mut self, section: Section) {
+        self.remove(&section.id);
+        self.items.insert(0, Item::Section(section));
+    }
+
+    /// Takes a section out, with those of its name that cannot be used.
     pub fn remove(&mut self, id: &str) -> Option<Section> {
-        let is_it = |item: &Item| matches!(item, Item::Section(section) if section.id == id);
-        let at = self.items.iter().position(is_it)?;
-        match self.items.remove(at) {
+        let named = self.items.extract_if(.., |item| item.id() == Some(id));
+        named.fold(None, |found, item| match item {
             Item::Section(section) => Some(section),
-            Item::Skipped { .. } | Item::Line(_) => None,
-        }
+            Item::Skipped { .. } | Item::Line(_) => found,
+        })
     }
 }

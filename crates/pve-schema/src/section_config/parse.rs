@@ -62,12 +62,15 @@ struct Open {
 }
 
 impl SectionFile {
-    /// Reads a file. That never fails: what does not fit is left out, with a warning.
-    pub fn parse(format: &SectionFormat, text: &str) -> Self {
+    /// Reads a file's content. That never fails: what does not fit is left out, with a warning; bytes that are no
+    /// UTF-8 count as `U+FFFD`.
+    pub fn parse(format: &SectionFormat, content: impl AsRef<[u8]>) -> Self {
+        let bytes = content.as_ref();
+        let text = String::from_utf8_lossy(bytes);
         let mut reader = Reader {
             format,
             file: Self {
-                digest: digest::of(text.as_bytes()),
+                digest: digest::of(bytes),
                 ..Self::default()
             },
             open: None,
@@ -185,7 +188,7 @@ impl Reader<'_> {
             self.warn(Place::Key {
                 section: section.id.clone(),
                 key: key.to_owned(),
-                error,
+                error: error.trim_end().to_owned(),
             });
         }
     }
@@ -215,8 +218,10 @@ impl Reader<'_> {
             if section.get(key).is_some() {
                 return Err("duplicate attribute".to_owned());
             }
-            check::text(schema, &text, key)?;
-            section.set(key, text);
+            let Some(value) = (self.format.value)(&section.kind, key, schema, &text)? else {
+                return Ok(());
+            };
+            section.set(key, value);
         }
         section.anchor(key);
         Ok(())
@@ -226,26 +231,29 @@ impl Reader<'_> {
     fn close(&mut self) {
         let Some(open) = self.open.take() else { return };
         let Open {
-            section,
+            mut section,
             lines,
             skipped,
         } = open;
-        let missing = self
-            .format
-            .required(&section.kind)
-            .find(|key| section.get(key).is_none());
-        if let Some(key) = missing.filter(|_| !skipped) {
-            self.warn(Place::Section {
-                section: section.id.clone(),
-                reason: format!("missing value for required option '{key}'"),
-            });
-        }
-        if skipped || missing.is_some() {
+        let usable = !skipped
+            && match self.format.finish(&mut section) {
+                Ok(()) => true,
+                Err(error) => {
+                    self.warn(Place::Section {
+                        section: section.id.clone(),
+                        reason: error.to_string(),
+                    });
+                    false
+                }
+            };
+        if !usable {
             self.file.items.push(Item::Skipped { id: section.id, lines });
             return;
         }
         // Of two sections with one name the later counts, and its place.
-        self.file.remove(&section.id);
+        self.file
+            .items
+            .retain(|item| !matches!(item, Item::Section(known) if known.id == section.id));
         self.file.items.push(Item::Section(section));
     }
 }

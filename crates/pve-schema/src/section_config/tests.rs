@@ -1,6 +1,7 @@
 //! The vectors of reference 03 §8.6. Where they show comments dropped, this project keeps them.
 
 use super::*;
+use crate::check;
 use crate::schema::{Kind, Schema};
 
 static TEXT: Schema = Schema::of(Kind::String);
@@ -274,6 +275,8 @@ fn the_api_changes_sections_by_its_rules() {
     }
     assert_eq!(update(&[("nodes", "n1"), ("maxn", "3")], &[]), Ok(()));
     assert_eq!(update(&[], &["nodes"]), Ok(()));
+    assert_eq!(update(&[("nodes", "n1")], &[]), Ok(()));
+    assert_eq!(update(&[("nodes", "")], &[]), Ok(()), "an empty text is no value");
     assert_eq!((section.text("maxn"), section.text("nodes")), (Some("3"), None));
     assert_ne!(section, before);
 
@@ -343,4 +346,85 @@ fn headers_split_at_the_last_colon_that_leaves_a_name() {
     for none in ["dir:", ": x", " dir: x", "dir: a b", "dir", ""] {
         assert_eq!(parse(none), None, "{none}");
     }
+}
+
+/// What `storage.cfg` needs: kinds in any case, values with a normal form, options with a default.
+#[test]
+fn a_file_may_have_rules_of_its_own() {
+    let format = SectionFormat {
+        check_header: |header| {
+            header.kind = header.kind.to_lowercase();
+            Ok(())
+        },
+        value: |kind, key, schema, text| {
+            check::text(schema, text, key)?;
+            Ok(match key {
+                "nodes" if kind == "dir" => Some(text.trim_matches(',').to_owned()).filter(|text| !text.is_empty()),
+                _ => Some(text.to_owned()),
+            })
+        },
+        complete: |section| {
+            if section.get("path").is_none() {
+                let path = format!("/mnt/{}", section.id);
+                section.set("path", path);
+            }
+            match section.text("path") {
+                Some("/bad") => Err("bad path".to_owned()),
+                _ => Ok(()),
+            }
+        },
+        ..format()
+    };
+    let text = "DIR: a\n\tnodes ,n1,\n\nDir: b\n\tpath /bad\n\ndir: c\n\tnodes ,,\n\tpath /c\n\n";
+    let file = SectionFile::parse(&format, text);
+    assert_eq!(
+        file.write(&format).unwrap(),
+        "dir: a\n\tpath /mnt/a\n\tnodes n1\n\nDir: b\n\tpath /bad\n\ndir: c\n\tpath /c\n\n"
+    );
+    let warnings: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings, ["file test.cfg line 6 (skip section 'b'): bad path"]);
+
+    let mut made = format.create("dir", "d", []).unwrap();
+    assert_eq!(made.text("path"), Some("/mnt/d"));
+    let bad = || [("path".to_owned(), Value::from("/bad"))];
+    assert_eq!(format.create("dir", "d", bad()).unwrap_err().to_string(), "bad path");
+    let nfs = format.create("nfs", "n", [("server".to_owned(), "s".into())]);
+    let mut nfs = nfs.unwrap();
+    assert_eq!(format.update(&mut nfs, bad(), &[]).unwrap_err().to_string(), "bad path");
+    assert_eq!(nfs.text("path"), Some("/mnt/n"), "it stays as it was");
+    assert_eq!(format.update(&mut made, [], &["nodes"]), Ok(()));
+}
+
+#[test]
+fn sections_that_cannot_be_used_hold_their_names() {
+    let format = format();
+    let mut file = parse("# c\nweird: a\n\tq 1\n\ndir: a\n\tpath /x\n\nweird: b\n\n");
+    assert!(file.is_taken("a") && file.is_taken("b") && !file.is_taken("c"));
+    let mut section = file.get("a").unwrap().clone();
+    section.set("path", "/y");
+    file.insert(section.clone());
+    let rest = "weird: b\n\n";
+    assert_eq!(
+        file.write(&format).unwrap(),
+        format!("# c\nweird: a\n\tq 1\n\ndir: a\n\tpath /y\n\n{rest}")
+    );
+    file.insert_first(section);
+    assert_eq!(
+        file.write(&format).unwrap(),
+        format!("dir: a\n\tpath /y\n\n# c\n{rest}")
+    );
+    assert!(file.remove("b").is_none() && !file.is_taken("b"));
+}
+
+#[test]
+fn comments_may_be_escaped() {
+    let format = format().escaped_comment();
+    let text = "dir: a\n\tcomment 50%25 done%3A%0A%C3%BC\n\tpath /x%20\n\n";
+    let file = SectionFile::parse(&format, text);
+    let section = file.get("a").unwrap();
+    assert_eq!(
+        (section.text("comment"), section.text("path")),
+        (Some("50% done:\nü"), Some("/x%20"))
+    );
+    assert_eq!(file.write(&format).unwrap(), text);
 }

@@ -28,12 +28,15 @@ pub enum OptionError {
     /// To be set and to be removed.
     #[error("cannot set and delete property '{0}' at the same time!")]
     SetAndDelete(String),
+    /// The section as a whole cannot be.
+    #[error("{0}")]
+    Incomplete(String),
 }
 
 impl Failure for OptionError {}
 
 impl SectionFormat {
-    /// A new section from what a client sent.
+    /// A new section from what a client sent. An empty text is no value.
     ///
     /// # Errors
     /// An option is not for this kind of section, or a required one is missing.
@@ -48,18 +51,27 @@ impl SectionFormat {
             if self.usage(kind, &key).is_none() {
                 return Err(OptionError::Unexpected(key));
             }
-            section.set(key, value);
+            section.put(key, value);
         }
-        match self.required(kind).find(|key| section.get(key).is_none()) {
+        self.finish(&mut section)?;
+        Ok(section)
+    }
+
+    /// Completes a section and looks for what it requires.
+    pub(super) fn finish(&self, section: &mut Section) -> Result<(), OptionError> {
+        (self.complete)(section).map_err(OptionError::Incomplete)?;
+        match self.required(&section.kind).find(|key| section.get(key).is_none()) {
             Some(key) => Err(OptionError::Missing(key.to_owned())),
-            None => Ok(section),
+            None => Ok(()),
         }
     }
 
-    /// Changes a section by what a client sent: first all is looked at, then all is done.
+    /// Changes a section by what a client sent: first all is looked at, then all is done. An empty text takes the
+    /// option out.
     ///
     /// # Errors
-    /// An option is not for this kind of section, is fixed, or cannot be removed. The section stays as it was.
+    /// An option is not for this kind of section, is fixed, or cannot be removed, or what would be left is no section.
+    /// The section stays as it was.
     pub fn update(
         &self,
         section: &mut Section,
@@ -89,12 +101,26 @@ impl SectionFormat {
                 return Err(OptionError::SetAndDelete(name()));
             }
         }
+        let mut changed = section.clone();
         for key in delete {
-            section.remove(key);
+            changed.remove(key);
         }
         for (key, value) in options {
-            section.set(key, value);
+            changed.put(key, value);
         }
+        self.finish(&mut changed)?;
+        *section = changed;
         Ok(())
+    }
+}
+
+impl Section {
+    /// Sets an option; an empty text, which no file can hold, takes it out.
+    fn put(&mut self, key: String, value: Value) {
+        if matches!(&value, Value::Text(text) if text.is_empty()) {
+            self.remove(&key);
+        } else {
+            self.set(key, value);
+        }
     }
 }

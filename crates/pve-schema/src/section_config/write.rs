@@ -1,6 +1,6 @@
 //! Writing section files (reference 03 §3.3).
 
-use super::format::SectionFormat;
+use super::format::{COMMENT, SectionFormat};
 use super::{Item, Section, SectionFile, Value};
 use crate::failure::Failure;
 use crate::schema::Kind;
@@ -23,8 +23,6 @@ pub enum WriteError {
 
 impl Failure for WriteError {}
 
-/// Written first, if set.
-const COMMENT: &str = "comment";
 /// Written second and without a value, if on.
 const DISABLE: &str = "disable";
 

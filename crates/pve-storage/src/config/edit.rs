@@ -5,15 +5,17 @@
 //!                                        └── any failure after that: the new secrets go again
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use pve_cfs::lock::DEFAULT_TIMEOUT;
 use pve_cfs::{Cfs, LockId};
 use pve_schema::ids::StorageId;
+use pve_schema::section_config::{OptionError, Value, WriteError};
 use pve_schema::{Context, Param, Params, digest, list};
 
-use super::file::{self, STORAGE_CFG, StorageFile, is_sensitive};
-use super::{StorageConfig, options, value};
+use super::file::{STORAGE_CFG, StorageFile, format};
+use super::options::is_sensitive;
+use super::{StorageConfig, value};
 use crate::dir;
 use crate::error::StorageError;
 use crate::kind::StorageKind;
@@ -25,9 +27,9 @@ pub enum ConfigError {
     /// The name is taken.
     #[error("storage ID '{0}' already defined")]
     Defined(StorageId),
-    /// The type has no such option.
-    #[error("unexpected property '{0}'")]
-    Unexpected(String),
+    /// An option that cannot be set or removed like that, or a storage that lacks one.
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// A value that does not fit its type.
     #[error("unable to parse value of '{option}': {reason}")]
     Value {
@@ -36,24 +38,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A section that lacks something, or has an illegal path.
-    #[error("{0}")]
-    Incomplete(String),
-    /// An option that stays as it was.
-    #[error("can't change value of fixed parameter '{0}'")]
-    Fixed(String),
-    /// Nothing that could be deleted.
-    #[error("no such option '{0}'")]
-    NoOption(String),
-    /// An option that must be there.
-    #[error("unable to delete required option '{0}'")]
-    Required(String),
-    /// An option that stays as it was.
-    #[error("unable to delete fixed option '{0}'")]
-    DeleteFixed(String),
-    /// Both at once.
-    #[error("cannot set and delete property '{0}' at the same time!")]
-    SetAndDelete(String),
+    /// A section that cannot be written.
+    #[error(transparent)]
+    Unwritable(#[from] WriteError),
     /// Another storage's base volume is on it.
     #[error("can't remove storage - storage is used as base of another storage")]
     UsedAsBase,
@@ -76,11 +63,14 @@ pub fn create(
         if file.is_taken(id) {
             return Err(ConfigError::Defined(id.clone()).into());
         }
-        let mut config = StorageConfig::new(id.clone(), kind);
-        let secrets = apply(&mut config, params)?;
-        file::complete(&mut config);
-        file::check_complete(&config, false).map_err(ConfigError::Incomplete)?;
-        store_secrets(cfs, &config, &secrets)?;
+        let given = Given::read(kind, params)?;
+        let section = format().create(kind.as_str(), id.as_str(), given.options);
+        let config = StorageConfig {
+            id: id.clone(),
+            kind,
+            section: section.map_err(ConfigError::from)?,
+        };
+        store_secrets(cfs, &config, &given.secrets)?;
         let activated = activate(context, &config);
         let written = activated.and_then(|()| {
             file.put(config.clone());
@@ -102,17 +92,17 @@ pub fn update(context: &Context, id: &StorageId, params: &Params) -> Result<Stor
         digest::check(params.text("digest"), file.digest())?;
         let known = file.get(id).cloned();
         let mut config = known.ok_or_else(|| StorageError::NoStorage(id.to_string()))?;
-        if let Some(fixed) = given(params).find(|(option, _)| is_fixed(config.kind, option)) {
-            return Err(ConfigError::Fixed(fixed.0.to_owned()).into());
+        let given = Given::read(config.kind, params)?;
+        let deleted = list::split(params.text("delete").unwrap_or_default());
+        if let Some(both) = deleted.iter().find(|name| given.secrets.contains_key(**name)) {
+            return Err(ConfigError::from(OptionError::SetAndDelete((*both).to_owned())).into());
         }
-        let secrets = apply(&mut config, params)?;
-        let dropped = delete(&mut config, params)?;
-        file::complete(&mut config);
-        file::check_complete(&config, id.as_str() == "local").map_err(ConfigError::Incomplete)?;
-        store_secrets(cfs, &config, &secrets)?;
+        let updated = format().update(&mut config.section, given.options, &deleted);
+        updated.map_err(ConfigError::from)?;
+        store_secrets(cfs, &config, &given.secrets)?;
         file.put(config.clone());
         write(cfs, file)?;
-        if dropped.contains("password") {
+        if deleted.contains(&"password") {
             remove_secrets(cfs, &config);
         }
         Ok(config)
@@ -158,12 +148,12 @@ fn change<T>(
 }
 
 fn write(cfs: &Cfs, file: &StorageFile) -> Result<(), StorageError> {
-    let text = file.to_text().map_err(ConfigError::Incomplete)?;
+    let text = file.to_text().map_err(ConfigError::from)?;
     Ok(cfs.write(STORAGE_CFG, text.as_bytes())?)
 }
 
 /// The options among the parameters.
-fn given(params: &Params) -> impl Iterator<Item = (&str, &str)> {
+fn texts(params: &Params) -> impl Iterator<Item = (&str, &str)> {
     let texts = params.iter().filter_map(|(name, value)| match value {
         Param::Text(text) => Some((name, text.as_str())),
         _ => None,
@@ -171,51 +161,38 @@ fn given(params: &Params) -> impl Iterator<Item = (&str, &str)> {
     texts.filter(|(name, _)| !NO_OPTIONS.contains(name))
 }
 
-fn is_fixed(kind: StorageKind, option: &str) -> bool {
-    options::use_of(kind, option).is_some_and(options::Use::is_fixed)
+/// What a client sent.
+struct Given {
+    options: Vec<(String, Value)>,
+    /// What is no part of the section.
+    secrets: BTreeMap<String, String>,
 }
 
-/// Sets the options that were given; what comes back are secrets, which are no part of the section.
-fn apply(config: &mut StorageConfig, params: &Params) -> Result<Vec<(String, String)>, StorageError> {
-    let mut secrets = Vec::new();
-    for (option, text) in given(params) {
-        if options::use_of(config.kind, option).is_none() {
-            return Err(ConfigError::Unexpected(option.to_owned()).into());
-        }
-        if is_sensitive(option) {
-            secrets.push((option.to_owned(), text.to_owned()));
-            continue;
-        }
-        let decoded = value::decode(config.kind, option, text).map_err(|reason| ConfigError::Value {
-            option: option.to_owned(),
-            reason: reason.trim_end().to_owned(),
-        })?;
-        match decoded {
-            Some(value) => config.options.insert(option.to_owned(), value),
-            None => config.options.remove(option),
+impl Given {
+    /// Brings the options into the form in which they are kept.
+    fn read(kind: StorageKind, params: &Params) -> Result<Self, ConfigError> {
+        let mut given = Self {
+            options: Vec::new(),
+            secrets: BTreeMap::new(),
         };
+        for (option, text) in texts(params) {
+            if format().usage(kind.as_str(), option).is_none() {
+                return Err(OptionError::Unexpected(option.to_owned()).into());
+            }
+            if is_sensitive(option) {
+                given.secrets.insert(option.to_owned(), text.to_owned());
+                continue;
+            }
+            let value = value::decode(kind, option, text).map_err(|reason| ConfigError::Value {
+                option: option.to_owned(),
+                reason: reason.trim_end().to_owned(),
+            })?;
+            given
+                .options
+                .push((option.to_owned(), value.unwrap_or_default().into()));
+        }
+        Ok(given)
     }
-    Ok(secrets)
-}
-
-/// Takes out the options that the `delete` parameter names, and tells which.
-fn delete(config: &mut StorageConfig, params: &Params) -> Result<BTreeSet<String>, StorageError> {
-    let names = list::split(params.text("delete").unwrap_or_default());
-    for name in &names {
-        let name = (*name).to_owned();
-        let used = options::use_of(config.kind, &name).ok_or_else(|| ConfigError::NoOption(name.clone()))?;
-        if used.is_required() {
-            return Err(ConfigError::Required(name).into());
-        }
-        if used.is_fixed() {
-            return Err(ConfigError::DeleteFixed(name).into());
-        }
-        if params.has(&name) {
-            return Err(ConfigError::SetAndDelete(name).into());
-        }
-        config.options.remove(&name);
-    }
-    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Makes a new storage usable, if it is for this node.
@@ -228,7 +205,7 @@ fn activate(context: &Context, config: &StorageConfig) -> Result<(), StorageErro
 }
 
 /// Writes the secrets of a storage to their own files (reference 08 §2.4).
-fn store_secrets(cfs: &Cfs, config: &StorageConfig, secrets: &[(String, String)]) -> Result<(), StorageError> {
+fn store_secrets(cfs: &Cfs, config: &StorageConfig, secrets: &BTreeMap<String, String>) -> Result<(), StorageError> {
     for (option, secret) in secrets {
         let text = match (config.kind, option.as_str()) {
             (StorageKind::Cifs, "password") => format!("password={secret}\n"),
@@ -237,7 +214,7 @@ fn store_secrets(cfs: &Cfs, config: &StorageConfig, secrets: &[(String, String)]
             _ => return Err(StorageError::NotYet("a storage's key file")),
         };
         if secret.contains(['\n', '\r']) {
-            return Err(ConfigError::Incomplete(format!("property '{option}' contains a line feed")).into());
+            return Err(ConfigError::from(WriteError::LineFeed(option.clone())).into());
         }
         cfs.write(&password_file(config), text.as_bytes())?;
     }

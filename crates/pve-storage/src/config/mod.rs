@@ -11,7 +11,6 @@ pub mod edit;
 pub mod file;
 pub mod options;
 pub mod retention;
-mod sections;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use pve_schema::ids::{NodeName, StorageId};
 use pve_schema::list;
+use pve_schema::section_config::{Section, Value};
 
 use crate::kind::{Content, ContentSet, ImageFormat, StorageKind};
 use crate::path::default_content_dir;
@@ -39,33 +39,37 @@ pub struct StorageConfig {
     pub id: StorageId,
     /// Its type.
     pub kind: StorageKind,
-    /// Its options as the file has them: booleans `0` and `1`, lists with commas, sorted.
-    pub(crate) options: BTreeMap<String, String>,
+    /// Its options as the file has them: booleans `0` and `1`, lists with commas.
+    pub(crate) section: Section,
 }
 
 impl StorageConfig {
-    /// A storage without options.
-    pub(crate) fn new(id: StorageId, kind: StorageKind) -> Self {
-        Self {
-            id,
-            kind,
-            options: BTreeMap::new(),
-        }
+    /// The storage that a section is; `None` when its type or name is none of a storage.
+    pub(crate) fn of(section: Section) -> Option<Self> {
+        Some(Self {
+            id: section.id.parse().ok()?,
+            kind: section.kind.parse().ok()?,
+            section,
+        })
     }
 
     /// An option's text.
     pub fn get(&self, option: &str) -> Option<&str> {
-        self.options.get(option).map(String::as_str)
+        self.section.text(option)
     }
 
     /// All options, sorted by name.
     pub fn options(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.options.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.section.iter().filter_map(|(name, value)| match value {
+            Value::Text(text) => Some((name, text.as_str())),
+            // No option of a storage is an array.
+            Value::List(_) => None,
+        })
     }
 
     /// Whether a boolean option is on.
     pub fn flag(&self, option: &str) -> bool {
-        self.get(option) == Some("1")
+        self.section.is_set(option)
     }
 
     /// What it holds.
@@ -186,21 +190,19 @@ impl StorageConfig {
 /// Sections for tests in one line.
 #[cfg(test)]
 pub(crate) mod testing {
-    use super::StorageConfig;
+    use super::{Section, StorageConfig, StorageId};
 
     /// `TYPE: ID KEY=VALUE …`
     pub(crate) fn config(line: &str) -> StorageConfig {
         let (kind, rest) = line.split_once(": ").unwrap();
         let mut words = rest.split(' ');
-        let mut config = StorageConfig::new(
-            words.next().unwrap().parse().unwrap_or_else(|_| "aa".parse().unwrap()),
-            kind.parse().unwrap(),
-        );
+        let id: Result<StorageId, _> = words.next().unwrap().parse();
+        let mut section = Section::new(kind, id.map_or_else(|_| "aa".to_owned(), String::from));
         for word in words {
             let (option, value) = word.split_once('=').unwrap();
-            config.options.insert(option.to_owned(), value.to_owned());
+            section.set(option, value);
         }
-        config
+        StorageConfig::of(section).unwrap()
     }
 }
 

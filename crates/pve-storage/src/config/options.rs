@@ -2,39 +2,15 @@
 //!
 //! What their values may look like is the contract's affair: `POST /storage` declares every one of them.
 
+use pve_schema::section_config::Use;
+
 use crate::kind::StorageKind;
-
-/// How a type uses an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// Must be set; may be changed.
-    Required,
-    /// Must be set, once.
-    RequiredFixed,
-    /// May be set when the storage is created.
-    Fixed,
-    /// May be set.
-    Optional,
-}
-
-impl Use {
-    /// Whether a section without it is incomplete.
-    pub fn is_required(self) -> bool {
-        matches!(self, Self::Required | Self::RequiredFixed)
-    }
-
-    /// Whether it stays as it was when the storage was created.
-    pub fn is_fixed(self) -> bool {
-        matches!(self, Self::Fixed | Self::RequiredFixed)
-    }
-}
 
 /// Options whose values are secrets: they live in files of their own below `/etc/pve/priv`, never in `storage.cfg`
 /// (reference 08 §2.4).
 pub const SENSITIVE: [&str; 4] = ["encryption-key", "keyring", "master-pubkey", "password"];
 
 use StorageKind::{Btrfs, Cephfs, Cifs, Dir, Esxi, Iscsi, Iscsidirect, Lvm, Lvmthin, Nfs, Pbs, Rbd, Zfs, Zfspool};
-use Use::{Fixed, Optional, Required, RequiredFixed};
 
 /// An option's name, and the types that have it.
 type Row = (&'static str, &'static [(&'static [StorageKind], Use)]);
@@ -43,8 +19,8 @@ const FILES: &[StorageKind] = &[Dir, Btrfs, Nfs, Cifs, Cephfs];
 
 /// Every option but those that all types have.
 const TABLE: &[Row] = &[
-    ("path", &[(FILES, RequiredFixed)]),
-    ("shared", &[(&[Dir, Btrfs, Lvm, Esxi], Optional)]),
+    ("path", &[(FILES, Use::REQUIRED_FIXED)]),
+    ("shared", &[(&[Dir, Btrfs, Lvm, Esxi], Use::OPTIONAL)]),
     (
         "bwlimit",
         &[(
@@ -61,114 +37,120 @@ const TABLE: &[Row] = &[
                 Iscsi,
                 Iscsidirect,
             ],
-            Optional,
+            Use::OPTIONAL,
         )],
     ),
-    ("prune-backups", &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Optional)]),
+    (
+        "prune-backups",
+        &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Use::OPTIONAL)],
+    ),
     (
         "max-protected-backups",
-        &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Optional)],
+        &[(&[Dir, Btrfs, Nfs, Cifs, Cephfs, Pbs], Use::OPTIONAL)],
     ),
-    ("format", &[(FILES, Optional)]),
-    ("preallocation", &[(&[Dir, Btrfs, Nfs, Cifs], Optional)]),
-    ("mkdir", &[(FILES, Optional)]),
-    ("create-base-path", &[(FILES, Optional)]),
-    ("create-subdirs", &[(FILES, Optional)]),
-    ("content-dirs", &[(&[Dir, Nfs, Cifs, Cephfs], Optional)]),
-    ("is_mountpoint", &[(&[Dir, Btrfs], Optional)]),
+    ("format", &[(FILES, Use::OPTIONAL)]),
+    ("preallocation", &[(&[Dir, Btrfs, Nfs, Cifs], Use::OPTIONAL)]),
+    ("mkdir", &[(FILES, Use::OPTIONAL)]),
+    ("create-base-path", &[(FILES, Use::OPTIONAL)]),
+    ("create-subdirs", &[(FILES, Use::OPTIONAL)]),
+    ("content-dirs", &[(&[Dir, Nfs, Cifs, Cephfs], Use::OPTIONAL)]),
+    ("is_mountpoint", &[(&[Dir, Btrfs], Use::OPTIONAL)]),
     (
         "snapshot-as-volume-chain",
-        &[(&[Dir, Nfs, Cifs], Fixed), (&[Lvm], Optional)],
+        &[(&[Dir, Nfs, Cifs], Use::FIXED), (&[Lvm], Use::OPTIONAL)],
     ),
-    ("nocow", &[(&[Btrfs], Optional)]),
-    ("server", &[(&[Nfs, Cifs, Pbs], RequiredFixed), (&[Esxi], Required)]),
-    ("export", &[(&[Nfs], RequiredFixed)]),
-    ("options", &[(&[Nfs, Cifs, Cephfs], Optional)]),
-    ("share", &[(&[Cifs], RequiredFixed)]),
-    ("subdir", &[(&[Cifs, Cephfs], Optional)]),
+    ("nocow", &[(&[Btrfs], Use::OPTIONAL)]),
+    (
+        "server",
+        &[(&[Nfs, Cifs, Pbs], Use::REQUIRED_FIXED), (&[Esxi], Use::REQUIRED)],
+    ),
+    ("export", &[(&[Nfs], Use::REQUIRED_FIXED)]),
+    ("options", &[(&[Nfs, Cifs, Cephfs], Use::OPTIONAL)]),
+    ("share", &[(&[Cifs], Use::REQUIRED_FIXED)]),
+    ("subdir", &[(&[Cifs, Cephfs], Use::OPTIONAL)]),
     (
         "username",
-        &[(&[Cifs, Cephfs, Rbd, Pbs], Optional), (&[Esxi], Required)],
+        &[(&[Cifs, Cephfs, Rbd, Pbs], Use::OPTIONAL), (&[Esxi], Use::REQUIRED)],
     ),
-    ("password", &[(&[Cifs, Pbs, Esxi], Optional)]),
-    ("domain", &[(&[Cifs], Optional)]),
-    ("smbversion", &[(&[Cifs], Optional)]),
-    ("monhost", &[(&[Cephfs, Rbd], Optional)]),
-    ("keyring", &[(&[Cephfs, Rbd], Optional)]),
-    ("fuse", &[(&[Cephfs], Optional)]),
-    ("fs-name", &[(&[Cephfs], Optional)]),
-    ("vgname", &[(&[Lvm, Lvmthin], RequiredFixed)]),
-    ("base", &[(&[Lvm], Fixed)]),
-    ("saferemove", &[(&[Lvm], Optional)]),
-    ("saferemove-stepsize", &[(&[Lvm], Optional)]),
-    ("saferemove_throughput", &[(&[Lvm], Optional)]),
-    ("tagged_only", &[(&[Lvm], Optional)]),
-    ("thinpool", &[(&[Lvmthin], RequiredFixed)]),
-    ("pool", &[(&[Zfspool, Zfs], RequiredFixed), (&[Rbd], Optional)]),
-    ("blocksize", &[(&[Zfspool], Optional), (&[Zfs], RequiredFixed)]),
-    ("sparse", &[(&[Zfspool, Zfs], Optional)]),
-    ("mountpoint", &[(&[Zfspool], Optional)]),
-    ("iscsiprovider", &[(&[Zfs], RequiredFixed)]),
-    ("nowritecache", &[(&[Zfs], Optional)]),
-    ("comstar_tg", &[(&[Zfs], Optional)]),
-    ("comstar_hg", &[(&[Zfs], Optional)]),
-    ("lio_tpg", &[(&[Zfs], Optional)]),
-    ("zfs-base-path", &[(&[Zfs], Optional)]),
-    ("portal", &[(&[Zfs, Iscsi, Iscsidirect], RequiredFixed)]),
-    ("target", &[(&[Zfs, Iscsi, Iscsidirect], RequiredFixed)]),
-    ("data-pool", &[(&[Rbd], Optional)]),
-    ("krbd", &[(&[Rbd], Optional)]),
-    ("namespace", &[(&[Rbd, Pbs], Optional)]),
-    ("datastore", &[(&[Pbs], RequiredFixed)]),
-    ("fingerprint", &[(&[Pbs], Optional)]),
-    ("encryption-key", &[(&[Pbs], Optional)]),
-    ("master-pubkey", &[(&[Pbs], Optional)]),
-    ("port", &[(&[Pbs, Esxi], Optional)]),
-    ("skip-cert-verification", &[(&[Esxi], Optional)]),
+    ("password", &[(&[Cifs, Pbs, Esxi], Use::OPTIONAL)]),
+    ("domain", &[(&[Cifs], Use::OPTIONAL)]),
+    ("smbversion", &[(&[Cifs], Use::OPTIONAL)]),
+    ("monhost", &[(&[Cephfs, Rbd], Use::OPTIONAL)]),
+    ("keyring", &[(&[Cephfs, Rbd], Use::OPTIONAL)]),
+    ("fuse", &[(&[Cephfs], Use::OPTIONAL)]),
+    ("fs-name", &[(&[Cephfs], Use::OPTIONAL)]),
+    ("vgname", &[(&[Lvm, Lvmthin], Use::REQUIRED_FIXED)]),
+    ("base", &[(&[Lvm], Use::FIXED)]),
+    ("saferemove", &[(&[Lvm], Use::OPTIONAL)]),
+    ("saferemove-stepsize", &[(&[Lvm], Use::OPTIONAL)]),
+    ("saferemove_throughput", &[(&[Lvm], Use::OPTIONAL)]),
+    ("tagged_only", &[(&[Lvm], Use::OPTIONAL)]),
+    ("thinpool", &[(&[Lvmthin], Use::REQUIRED_FIXED)]),
+    (
+        "pool",
+        &[(&[Zfspool, Zfs], Use::REQUIRED_FIXED), (&[Rbd], Use::OPTIONAL)],
+    ),
+    (
+        "blocksize",
+        &[(&[Zfspool], Use::OPTIONAL), (&[Zfs], Use::REQUIRED_FIXED)],
+    ),
+    ("sparse", &[(&[Zfspool, Zfs], Use::OPTIONAL)]),
+    ("mountpoint", &[(&[Zfspool], Use::OPTIONAL)]),
+    ("iscsiprovider", &[(&[Zfs], Use::REQUIRED_FIXED)]),
+    ("nowritecache", &[(&[Zfs], Use::OPTIONAL)]),
+    ("comstar_tg", &[(&[Zfs], Use::OPTIONAL)]),
+    ("comstar_hg", &[(&[Zfs], Use::OPTIONAL)]),
+    ("lio_tpg", &[(&[Zfs], Use::OPTIONAL)]),
+    ("zfs-base-path", &[(&[Zfs], Use::OPTIONAL)]),
+    ("portal", &[(&[Zfs, Iscsi, Iscsidirect], Use::REQUIRED_FIXED)]),
+    ("target", &[(&[Zfs, Iscsi, Iscsidirect], Use::REQUIRED_FIXED)]),
+    ("data-pool", &[(&[Rbd], Use::OPTIONAL)]),
+    ("krbd", &[(&[Rbd], Use::OPTIONAL)]),
+    ("namespace", &[(&[Rbd, Pbs], Use::OPTIONAL)]),
+    ("datastore", &[(&[Pbs], Use::REQUIRED_FIXED)]),
+    ("fingerprint", &[(&[Pbs], Use::OPTIONAL)]),
+    ("encryption-key", &[(&[Pbs], Use::OPTIONAL)]),
+    ("master-pubkey", &[(&[Pbs], Use::OPTIONAL)]),
+    ("port", &[(&[Pbs, Esxi], Use::OPTIONAL)]),
+    ("skip-cert-verification", &[(&[Esxi], Use::OPTIONAL)]),
 ];
 
 /// Options that every type has.
 const COMMON: [&str; 3] = ["content", "disable", "nodes"];
 
 /// How a type uses an option; `None` when it has no such option.
-pub fn use_of(kind: StorageKind, option: &str) -> Option<Use> {
+fn use_of(kind: StorageKind, option: &str) -> Option<Use> {
     if COMMON.contains(&option) {
-        return Some(Optional);
+        return Some(Use::OPTIONAL);
     }
     let (_, uses) = TABLE.iter().find(|(name, _)| *name == option)?;
     let (_, used) = uses.iter().find(|(kinds, _)| kinds.contains(&kind))?;
     Some(*used)
 }
 
-/// Whether any type has the option.
-pub fn is_known(option: &str) -> bool {
-    COMMON.contains(&option) || TABLE.iter().any(|(name, _)| *name == option)
+/// Every option that some type has.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|(name, _)| *name).chain(COMMON)
 }
 
-/// The options that a type's section must have, sorted.
-pub fn required(kind: StorageKind) -> Vec<&'static str> {
-    let names = TABLE.iter().map(|(name, _)| *name);
-    let mut names: Vec<&str> = names
-        .filter(|name| use_of(kind, name).is_some_and(Use::is_required))
-        .collect();
-    names.sort_unstable();
-    names
+/// The options of a type, and how it uses them.
+pub(super) fn of_kind(kind: StorageKind) -> Vec<(&'static str, Use)> {
+    all().filter_map(|name| Some((name, use_of(kind, name)?))).collect()
 }
 
-/// Every option of a type, sorted.
-pub fn of_kind(kind: StorageKind) -> Vec<&'static str> {
-    let mut names: Vec<&str> = TABLE.iter().map(|(name, _)| *name).chain(COMMON).collect();
-    names.retain(|name| use_of(kind, name).is_some());
-    names.sort_unstable();
-    names
+/// Whether an option is a secret: it lives in a file of its own.
+pub fn is_sensitive(option: &str) -> bool {
+    SENSITIVE.contains(&option)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::file::format;
 
     #[test]
     fn types_differ_in_what_they_require() {
+        let required = |kind: StorageKind| format().required(kind.as_str()).collect::<Vec<_>>();
         assert_eq!(required(Dir), ["path"]);
         assert_eq!(required(Nfs), ["export", "path", "server"]);
         assert_eq!(required(Esxi), ["server", "username"]);
@@ -177,8 +159,15 @@ mod tests {
             ["blocksize", "iscsiprovider", "pool", "portal", "target"]
         );
         assert_eq!(required(Rbd), [""; 0]);
-        assert_eq!(use_of(Zfspool, "blocksize"), Some(Optional));
-        assert_eq!(use_of(Dir, "server"), None);
-        assert!(is_known("server") && !is_known("bogus"));
+        assert_eq!(format().usage("zfspool", "blocksize"), Some(Use::OPTIONAL));
+        assert_eq!(format().usage("dir", "server"), None);
+        assert!(format().schema("server").is_some() && format().schema("bogus").is_none());
+    }
+
+    #[test]
+    fn the_contract_declares_every_option() {
+        for option in all() {
+            assert!(format().schema(option).is_some(), "{option}");
+        }
     }
 }
