@@ -1,13 +1,21 @@
 //! `domains.cfg`: the realms (reference 02 §5.3). Reading alone; realms are changed once LDAP, AD and OpenID are here.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use pve_cfs::Cfs;
-use pve_schema::text;
+use pve_contract::{id, method};
+use pve_schema::check;
+use pve_schema::ids::UserId;
+use pve_schema::schema::Kind;
+use pve_schema::section_config::{self, Header, Row, SectionFile, SectionFormat, Use};
 use serde_json::{Map, Value, json};
 
 use crate::error::AccessError;
 use crate::store::{self, DOMAINS_CFG};
+
+/// The option that asks for a second factor.
+const TFA: &str = "tfa";
 
 /// Where the passwords of a realm are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +33,9 @@ pub enum RealmKind {
 }
 
 impl RealmKind {
+    /// All of them.
+    const ALL: [Self; 5] = [Self::Pam, Self::Pve, Self::Ldap, Self::Ad, Self::OpenId];
+
     /// The section type.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,8 +48,7 @@ impl RealmKind {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Pam, Self::Pve, Self::Ldap, Self::Ad, Self::OpenId];
-        all.into_iter().find(|kind| kind.as_str().eq_ignore_ascii_case(text))
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -58,19 +68,81 @@ pub struct Domains {
     digest: String,
 }
 
-/// Options that are booleans, and those that are numbers.
-const BOOLEANS: [&str; 9] = [
-    "default",
-    "secure",
-    "verify",
-    "case-sensitive",
-    "autocreate",
-    "groups-autocreate",
-    "groups-overwrite",
-    "query-userinfo",
-    "check-connection",
+use RealmKind::{Ad, Ldap, OpenId, Pam, Pve};
+
+const DIRECTORIES: &[RealmKind] = &[Ldap, Ad];
+
+/// Every option, and the types that have it.
+const TABLE: &[Row<RealmKind>] = &[
+    ("default", &[(&RealmKind::ALL, Use::OPTIONAL)]),
+    ("comment", &[(&RealmKind::ALL, Use::OPTIONAL)]),
+    ("tfa", &[(&[Ldap, Ad, Pam, Pve], Use::OPTIONAL)]),
+    ("server1", &[(DIRECTORIES, Use::REQUIRED)]),
+    ("server2", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("port", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("mode", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("secure", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("sslversion", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("verify", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("capath", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("cert", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("certkey", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("base_dn", &[(&[Ldap], Use::REQUIRED), (&[Ad], Use::OPTIONAL)]),
+    ("user_attr", &[(&[Ldap], Use::REQUIRED), (&[Ad], Use::OPTIONAL)]),
+    ("bind_dn", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("password", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("domain", &[(&[Ad], Use::REQUIRED)]),
+    ("filter", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("group_filter", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("sync_attributes", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("user_classes", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("group_classes", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("group_dn", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("group_name_attr", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("sync-defaults-options", &[(DIRECTORIES, Use::OPTIONAL)]),
+    ("check-connection", &[(DIRECTORIES, Use::OPTIONAL)]),
+    // Upstream knows it for directories alone; here every realm with passwords of its own may say so.
+    ("case-sensitive", &[(&[Ldap, Ad, Pam, Pve], Use::OPTIONAL)]),
+    ("issuer-url", &[(&[OpenId], Use::REQUIRED)]),
+    ("client-id", &[(&[OpenId], Use::REQUIRED)]),
+    ("client-key", &[(&[OpenId], Use::OPTIONAL)]),
+    ("autocreate", &[(&[OpenId], Use::OPTIONAL)]),
+    ("username-claim", &[(&[OpenId], Use::FIXED)]),
+    ("groups-claim", &[(&[OpenId], Use::OPTIONAL)]),
+    ("groups-autocreate", &[(&[OpenId], Use::OPTIONAL)]),
+    ("groups-overwrite", &[(&[OpenId], Use::OPTIONAL)]),
+    ("prompt", &[(&[OpenId], Use::OPTIONAL)]),
+    ("scopes", &[(&[OpenId], Use::OPTIONAL)]),
+    ("acr-values", &[(&[OpenId], Use::OPTIONAL)]),
+    ("audiences", &[(&[OpenId], Use::OPTIONAL)]),
+    ("query-userinfo", &[(&[OpenId], Use::OPTIONAL)]),
 ];
-const NUMBERS: [&str; 1] = ["port"];
+
+/// What the file may hold. What values may look like is told by the method that makes realms.
+fn format() -> &'static SectionFormat {
+    static FORMAT: LazyLock<SectionFormat> = LazyLock::new(|| {
+        let mut format = SectionFormat::new(DOMAINS_CFG).escaped_comment();
+        format.check_header = check_header;
+        format.value = |_, key, schema, text| {
+            // A second factor that is spelt wrong is still one that must not be passed by.
+            if key != TFA {
+                check::text(schema, text, key)?;
+            }
+            Ok(Some(text.to_owned()))
+        };
+        format.table(&RealmKind::ALL, RealmKind::as_str, TABLE, |key| {
+            Some(method(id::POST_ACCESS_DOMAINS).parameter(key)?.schema)
+        })
+    });
+    &FORMAT
+}
+
+/// A realm is what may stand behind the `@` of a user.
+fn check_header(header: &mut Header) -> Result<(), String> {
+    header.kind = header.kind.to_lowercase();
+    let user: Result<UserId, _> = format!("x@{}", header.id).parse();
+    user.map(|_| ()).map_err(|error| error.to_string())
+}
 
 impl Domains {
     /// Loads the realms.
@@ -84,32 +156,27 @@ impl Domains {
         Ok(made)
     }
 
-    /// Reads the file's content.
+    /// Reads the file's content. What does not fit is left out, with a warning in the log.
     pub fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
-        let mut realms = BTreeMap::new();
-        let mut section: Option<(String, Realm)> = None;
-        let mut skipping = false;
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim_end();
-            if line.is_empty() {
-                realms.extend(section.take());
-                skipping = false;
-            } else if line.trim_start().starts_with('#') || skipping {
-            } else if let Some((_, realm)) = &mut section {
-                option(realm, line, index + 1);
-            } else {
-                section = header(line);
-                if section.is_none() {
-                    log::warn!("file {DOMAINS_CFG} line {} - ignore config line: {line}", index + 1);
-                    skipping = true;
-                }
-            }
+        let file = SectionFile::parse(format(), bytes);
+        for warning in &file.warnings {
+            log::warn!("{warning}");
         }
-        realms.extend(section);
+        let realms = file.sections().filter_map(|section| {
+            let options = section.iter().filter_map(|(key, value)| match value {
+                section_config::Value::Text(text) => Some((key.to_owned(), text.clone())),
+                // No option of a realm is an array.
+                section_config::Value::List(_) => None,
+            });
+            let realm = Realm {
+                kind: RealmKind::parse(&section.kind)?,
+                options: options.collect(),
+            };
+            Some((section.id.clone(), realm))
+        });
         let mut domains = Self {
-            realms,
-            digest: pve_schema::digest::of(bytes),
+            realms: realms.collect(),
+            digest: file.digest.clone(),
         };
         domains.complete();
         domains
@@ -177,7 +244,7 @@ impl Realm {
 
     /// The second factor that all users of the realm must have: the word after `type=`.
     pub fn required_factor(&self) -> Option<&str> {
-        let tfa = self.options.get("tfa")?;
+        let tfa = self.options.get(TFA)?;
         tfa.split(',').find_map(|part| part.trim().strip_prefix("type="))
     }
 
@@ -185,9 +252,9 @@ impl Realm {
     pub fn to_json(&self) -> Map<String, Value> {
         let mut object = Map::new();
         for (key, text) in &self.options {
-            let is_number = BOOLEANS.contains(&key.as_str()) || NUMBERS.contains(&key.as_str());
+            let kind = format().schema(key).map(|schema| schema.kind);
             let value = match text.parse::<i64>() {
-                Ok(number) if is_number => json!(number),
+                Ok(number) if matches!(kind, Some(Kind::Boolean | Kind::Integer)) => json!(number),
                 _ => json!(text),
             };
             object.insert(key.clone(), value);
@@ -195,40 +262,6 @@ impl Realm {
         object.insert("type".to_owned(), json!(self.kind.as_str()));
         object
     }
-}
-
-/// Reads `TYPE: REALM`; `None` for anything else, for an unknown type and for a name that no realm can have.
-fn header(line: &str) -> Option<(String, Realm)> {
-    let (kind, name) = line.split_once(':')?;
-    let kind = RealmKind::parse(kind)?;
-    let name = name.trim();
-    // A realm is what may stand behind the `@` of a user.
-    format!("x@{name}").parse::<pve_schema::ids::UserId>().ok()?;
-    let realm = Realm {
-        kind,
-        options: BTreeMap::new(),
-    };
-    Some((name.to_owned(), realm))
-}
-
-/// Reads `KEY VALUE` into a section.
-fn option(realm: &mut Realm, line: &str, number: usize) {
-    if !line.starts_with(char::is_whitespace) {
-        log::warn!("file {DOMAINS_CFG} line {number} - ignore config line: {line}");
-        return;
-    }
-    let line = line.trim();
-    let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let value = match (key, value.trim()) {
-        ("comment", value) => text::decode(value),
-        (key, "") if BOOLEANS.contains(&key) => "1".to_owned(),
-        (_, value) => value.to_owned(),
-    };
-    if realm.options.contains_key(key) {
-        log::warn!("file {DOMAINS_CFG} line {number} - unable to parse value of '{key}': duplicate attribute");
-        return;
-    }
-    realm.options.insert(key.to_owned(), value);
 }
 
 #[cfg(test)]
@@ -255,7 +288,7 @@ mod tests {
     #[test]
     fn sections_end_at_an_empty_line_and_bad_ones_are_skipped() {
         let domains = Domains::parse(
-            b"LDAP: corp\n\tcomment Lab%3A main\n\tserver1 10.0.0.1\n\tport 636\n\tport 1\n\tdefault\n\ttfa type=oath\n\
+            b"LDAP: corp\n\tcomment Lab%3A main\n\tserver1 10.0.0.1\n\tbase_dn dc=x\n\tuser_attr uid\n\tport 636\n\tport 1\n\tdefault\n\ttfa type=oath\n\
               \tcase-sensitive 0\npam: late\n\nweird: zz\n\tdefault 1\n\nad: 1x\n\npve: pve\n\tdefault 1\n",
         );
         let corp = domains.get("corp").unwrap();
@@ -270,5 +303,29 @@ mod tests {
         );
         assert!(domains.get("late").is_none() && domains.get("zz").is_none() && domains.get("1x").is_none());
         assert!(!domains.get("pve").unwrap().options.contains_key("default"));
+    }
+
+    /// Reference 03 §3.2.
+    #[test]
+    fn what_does_not_fit_a_realm_is_left_out() {
+        let domains = Domains::parse(
+            b"ldap: half\n\tserver1 10.0.0.1\n\npve: pve\n\tserver1 10.0.0.1\n\tbogus 1\n\tdefault yes\n\ttfa type=oath,x=\n\
+              \tcomment a\n\nopenid: sso\n\tissuer-url https://id\n\tclient-id pve\n\tautocreate\n",
+        );
+        assert!(domains.get("half").is_none());
+        let pve = domains.get("pve").unwrap();
+        assert_eq!(
+            Value::Object(pve.to_json()),
+            json!({ "type": "pve", "comment": "a", "tfa": "type=oath,x=" })
+        );
+        assert_eq!(pve.required_factor(), Some("oath"), "not passed by for a typing error");
+        assert_eq!(domains.get("sso").unwrap().to_json()["autocreate"], 1);
+    }
+
+    #[test]
+    fn the_contract_declares_every_option() {
+        for (key, _) in TABLE {
+            assert!(format().schema(key).is_some(), "{key}");
+        }
     }
 }

@@ -42,6 +42,9 @@ impl Use {
     };
 }
 
+/// An option, and which kinds of section use it how.
+pub type Row<K> = (&'static str, &'static [(&'static [K], Use)]);
+
 /// A section's kind and name, as the header tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
@@ -148,6 +151,29 @@ impl SectionFormat {
     #[must_use]
     pub fn kind(mut self, kind: &'static str, options: &[(&'static str, Use)]) -> Self {
         self.kinds.insert(kind, options.iter().copied().collect());
+        self
+    }
+
+    /// Adds a table of options. `word` is a kind's name in the file, `schema` tells what an option's value may look
+    /// like; an option that it does not know is left out.
+    #[must_use]
+    pub fn table<K: Copy + PartialEq>(
+        mut self,
+        kinds: &[K],
+        word: fn(K) -> &'static str,
+        rows: &[Row<K>],
+        schema: impl Fn(&'static str) -> Option<&'static Schema>,
+    ) -> Self {
+        for (key, uses) in rows {
+            let Some(schema) = schema(key) else { continue };
+            self.schemas.insert(key, schema);
+            for kind in kinds {
+                let known = self.kinds.entry(word(*kind)).or_default();
+                if let Some((_, usage)) = uses.iter().find(|(users, _)| users.contains(kind)) {
+                    known.insert(key, *usage);
+                }
+            }
+        }
         self
     }
 

@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use crate::params::Param;
 
-pub use format::{Header, ReadValue, SectionFormat, Use};
+pub use format::{Header, ReadValue, Row, SectionFormat, Use};
 pub use parse::Warning;
 pub use update::OptionError;
 pub use write::WriteError;

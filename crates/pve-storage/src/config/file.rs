@@ -34,14 +34,7 @@ pub(super) fn format() -> &'static SectionFormat {
             value::decode(kind, option, text)
         };
         format.complete = complete;
-        for option in options::all() {
-            if let Some(schema) = value::schema(option) {
-                format = format.option(option, schema);
-            }
-        }
-        StorageKind::ALL.into_iter().fold(format, |format, kind| {
-            format.kind(kind.as_str(), &options::of_kind(kind))
-        })
+        format.table(&StorageKind::ALL, StorageKind::as_str, options::TABLE, value::schema)
     });
     &FORMAT
 }

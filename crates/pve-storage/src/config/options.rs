@@ -2,7 +2,7 @@
 //!
 //! What their values may look like is the contract's affair: `POST /storage` declares every one of them.
 
-use pve_schema::section_config::Use;
+use pve_schema::section_config::{Row, Use};
 
 use crate::kind::StorageKind;
 
@@ -12,13 +12,13 @@ pub const SENSITIVE: [&str; 4] = ["encryption-key", "keyring", "master-pubkey", 
 
 use StorageKind::{Btrfs, Cephfs, Cifs, Dir, Esxi, Iscsi, Iscsidirect, Lvm, Lvmthin, Nfs, Pbs, Rbd, Zfs, Zfspool};
 
-/// An option's name, and the types that have it.
-type Row = (&'static str, &'static [(&'static [StorageKind], Use)]);
-
 const FILES: &[StorageKind] = &[Dir, Btrfs, Nfs, Cifs, Cephfs];
 
-/// Every option but those that all types have.
-const TABLE: &[Row] = &[
+/// Every option.
+pub(super) const TABLE: &[Row<StorageKind>] = &[
+    ("content", &[(&StorageKind::ALL, Use::OPTIONAL)]),
+    ("disable", &[(&StorageKind::ALL, Use::OPTIONAL)]),
+    ("nodes", &[(&StorageKind::ALL, Use::OPTIONAL)]),
     ("path", &[(FILES, Use::REQUIRED_FIXED)]),
     ("shared", &[(&[Dir, Btrfs, Lvm, Esxi], Use::OPTIONAL)]),
     (
@@ -115,29 +115,6 @@ const TABLE: &[Row] = &[
     ("skip-cert-verification", &[(&[Esxi], Use::OPTIONAL)]),
 ];
 
-/// Options that every type has.
-const COMMON: [&str; 3] = ["content", "disable", "nodes"];
-
-/// How a type uses an option; `None` when it has no such option.
-fn use_of(kind: StorageKind, option: &str) -> Option<Use> {
-    if COMMON.contains(&option) {
-        return Some(Use::OPTIONAL);
-    }
-    let (_, uses) = TABLE.iter().find(|(name, _)| *name == option)?;
-    let (_, used) = uses.iter().find(|(kinds, _)| kinds.contains(&kind))?;
-    Some(*used)
-}
-
-/// Every option that some type has.
-pub(super) fn all() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|(name, _)| *name).chain(COMMON)
-}
-
-/// The options of a type, and how it uses them.
-pub(super) fn of_kind(kind: StorageKind) -> Vec<(&'static str, Use)> {
-    all().filter_map(|name| Some((name, use_of(kind, name)?))).collect()
-}
-
 /// Whether an option is a secret: it lives in a file of its own.
 pub fn is_sensitive(option: &str) -> bool {
     SENSITIVE.contains(&option)
@@ -166,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_contract_declares_every_option() {
-        for option in all() {
+        for (option, _) in TABLE {
             assert!(format().schema(option).is_some(), "{option}");
         }
     }
