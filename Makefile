@@ -2,7 +2,7 @@
 .PHONY: help run test lint coverage
 
 ROOT ?= /var/lib/pve-lab/default
-LAB = $(if $(filter 0,$(shell id -u)),,sudo) target/release/pve-lab
+LAB = $(if $(filter 0,$(shell id -u)),,sudo) $(or $(CARGO_TARGET_DIR),target)/release/pve-lab
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
