@@ -22,7 +22,7 @@ const ACCESS_LOG: &str = "/var/log/pveproxy/access.log";
 static PROGRAM: Program = Program {
     name: "pveproxy",
     version: env!("CARGO_PKG_VERSION"),
-    about: "Serves the web interface and the API over TLS.",
+    about: "Serves the API over TLS.",
     pid_file: "/run/pveproxy/pveproxy.pid",
     run_as: RunAs::WebUser,
     prepare: pve_daemon::service::prepare_web_run_directory,

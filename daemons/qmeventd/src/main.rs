@@ -17,7 +17,7 @@ use pve_schema::{Context, Site};
 static PROGRAM: Program = Program {
     name: "qmeventd",
     version: env!("CARGO_PKG_VERSION"),
-    about: "Cleans up after virtual machines that ended by themselves",
+    about: "Cleans up after virtual machines that ended by themselves.",
     pid_file: "/run/qmeventd.pid",
     run_as: RunAs::Root,
     prepare,

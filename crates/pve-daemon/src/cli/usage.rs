@@ -57,9 +57,19 @@ OPTIONS of every command, for an instance other than the machine's own
   --address ADDR    the loopback address to listen on, 127.0.0.2 for one
   --node NAME       the node's name instead of the host's
 
-FILES
-  /etc/default/{file}    settings; see {file}(8)
+{settings}SEE ALSO
+  {name}(8)
 ",
-        file = if *name == "spiceproxy" { "pveproxy" } else { name }
+        settings = settings(name)
     )
+}
+
+/// Where the settings are, of a daemon that has any.
+fn settings(name: &str) -> String {
+    let file = match name {
+        "spiceproxy" => "pveproxy",
+        "pvedaemon" | "pveproxy" => name,
+        _ => return String::new(),
+    };
+    format!("FILES\n  /etc/default/{file}    settings; see {file}.default(5)\n\n")
 }

@@ -172,16 +172,24 @@ fn send(pid: u32, signal: Signal) -> Result<(), BoxError> {
     }
 }
 
+fn without_systemd(program: &Program) -> String {
+    format!(
+        "without systemd or a unit, use '{} start --foreground', or pve-lab for a whole suite",
+        program.name
+    )
+}
+
 /// Asks systemd.
 fn systemctl(program: &Program, verb: &str) -> ExitCode {
     match Command::new("systemctl").args([verb, program.name]).status() {
         Ok(status) if status.success() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(FAILURE),
+        // Why, it has said itself.
+        Ok(_) => fail(&without_systemd(program)),
         Err(error) => fail(&format!(
-            "unable to run 'systemctl {verb} {}' - {}\nwithout systemd, use '{} start --foreground'",
+            "unable to run 'systemctl {verb} {}' - {}\n{}",
             program.name,
             errno_text(&error),
-            program.name
+            without_systemd(program)
         )),
     }
 }
