@@ -23,8 +23,8 @@ pub(crate) const DEFAULT_ROOT: &str = "/var/lib/pve-lab/default";
         a second one beside it, whose guests go on when it is stopped\n  \
     eval \"$(pve-lab ticket root@pam --format env)\"\n      \
         credentials for a script\n  \
-    pve-lab ticket root@pam --format curl | xargs curl https://127.0.0.1:8006/api2/json/version\n      \
-        one call")]
+    pve-lab ticket root@pam --format curl | xargs curl \"$PVE_URL/api2/json/version\"\n      \
+        one call, with the URL from the credentials above")]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

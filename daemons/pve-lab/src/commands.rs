@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,8 @@ use serde_json::json;
 
 use crate::accounts::{self, FIRST_USER};
 use crate::cli::{
-    Cli, Command, GuestsAtEnd, PasswdOptions, StartOptions, StatusOptions, TicketFormat, TicketOptions, Which,
+    Cli, Command, DEFAULT_ROOT, GuestsAtEnd, PasswdOptions, StartOptions, StatusOptions, TicketFormat, TicketOptions,
+    Which,
 };
 use crate::error::LabError;
 use crate::output::say;
@@ -34,15 +36,47 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, LabError> {
         Command::Passwd(options) => passwd(options),
         Command::Ticket(options) => ticket(options),
         Command::Completion { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "pve-lab", &mut io::stdout());
-            Ok(ExitCode::SUCCESS)
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "pve-lab", &mut script);
+            print(&script)
         }
         Command::Man => {
-            write_man_page(&mut io::stdout()).map_err(LabError::file("write", "standard output"))?;
-            Ok(ExitCode::SUCCESS)
+            let mut page = Vec::new();
+            write_man_page(&mut page).map_err(LabError::file("write", "standard output"))?;
+            print(&page)
         }
     }
 }
+
+/// Writes what was asked for. Whoever has read enough of it (`| head`) is no error.
+fn print(text: &[u8]) -> Result<ExitCode, LabError> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(LabError::file("write", "standard output")(error))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What the command line's description has no place for.
+const ENVIRONMENT_AND_FILES: &str = r".SH EXIT STATUS
+0 on success, 1 if something failed, 2 for a command line that makes no sense, 3 from \fBstatus\fR for a lab that does
+not run.
+.SH ENVIRONMENT
+.TP
+PVE_LAB_ROOT
+The lab's directory, where \fB\-\-root\fR does not name one.
+.TP
+NO_COLOR
+If set, what \fBstart\fR shows is not coloured.
+.SH FILES
+.TP
+ROOT/pve\-lab.conf
+The lab's address, mark and node name, kept from its first start on.
+.TP
+ROOT/etc/default, ROOT/etc/pve, ROOT/var/log
+Settings, configuration and logs, as an installed system has them below /.
+";
 
 /// Writes the man page: the program, then each sub-command. `clap_mangen` would make a page of each.
 pub(crate) fn write_man_page(out: &mut dyn io::Write) -> io::Result<()> {
@@ -75,11 +109,13 @@ pub(crate) fn write_man_page(out: &mut dyn io::Write) -> io::Result<()> {
                 .as_bytes(),
         )?;
     }
+    out.write_all(ENVIRONMENT_AND_FILES.as_bytes())?;
     write!(
         out,
         ".SH EXAMPLES\n.nf\n{}\n.fi\n",
         escape(examples.trim_start_matches("EXAMPLES\n"))
-    )
+    )?;
+    writeln!(out, ".SH SEE ALSO\npvedaemon(8), pveproxy(8), qmeventd(8)")
 }
 
 /// A text with nothing in it that roff would act on.
@@ -131,18 +167,35 @@ fn url(site: &Site) -> String {
     format!("https://{}:8006", site.address)
 }
 
+/// A command for this lab, as its user can paste it.
+fn command(site: &Site, words: &str) -> String {
+    if site.root == Path::new(DEFAULT_ROOT) {
+        format!("pve-lab {words}")
+    } else {
+        format!("pve-lab {words} --root {}", site.root.display())
+    }
+}
+
 /// What a user needs to know once the lab runs.
 fn greet(site: &Site, password: Option<&str>, guests: GuestsAtEnd) {
     let mut lines = vec![format!("ready: {}", url(site))];
     match password {
         Some(password) => {
             lines.push(format!("log in as {FIRST_USER}, password {password}"));
-            lines.push("  (shown this once; 'pve-lab passwd' sets another)".to_owned());
+            lines.push(format!(
+                "  (shown this once; '{}' sets another)",
+                command(site, "passwd")
+            ));
         }
         None => lines.push(format!(
-            "log in as {FIRST_USER} ('pve-lab passwd' sets a new password), or as root@pam"
+            "log in as {FIRST_USER} ('{}' sets a new password), or as root@pam",
+            command(site, "passwd")
         )),
     }
+    lines.push(format!(
+        "for scripts: '{}'",
+        command(site, "ticket admin@pve --format env")
+    ));
     lines.push(match guests {
         GuestsAtEnd::Stop => "Ctrl-C stops the lab and its guests".to_owned(),
         GuestsAtEnd::Leave => "Ctrl-C stops the lab; its guests go on".to_owned(),
@@ -205,10 +258,10 @@ fn status(options: &StatusOptions) -> Result<ExitCode, LabError> {
         println!("url       {}", url(&site));
         println!("node      {}", site.node);
         for (name, answer) in &daemons {
-            println!(
-                "{name:<10}{}",
-                if answer.is_ok() { "answers" } else { "does not answer" }
-            );
+            match answer {
+                Ok(()) => println!("{name:<10}answers"),
+                Err(reason) => println!("{name:<10}does not answer: {reason}"),
+            }
         }
     }
     Ok(if server.is_some() {
@@ -218,13 +271,24 @@ fn status(options: &StatusOptions) -> Result<ExitCode, LabError> {
     })
 }
 
+/// Keys and passwords are root's alone.
+fn need_root() -> Result<(), LabError> {
+    if nix::unistd::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(LabError::KeysNeedRoot)
+    }
+}
+
 fn passwd(options: &PasswdOptions) -> Result<ExitCode, LabError> {
+    need_root()?;
     let context = Context::new(root::existing(&options.which.root)?);
     println!("{}", accounts::set_password(&context, &options.user)?);
     Ok(ExitCode::SUCCESS)
 }
 
 fn ticket(options: &TicketOptions) -> Result<ExitCode, LabError> {
+    need_root()?;
     let context = Context::new(root::existing(&options.which.root)?);
     let session = accounts::session(&context, &options.user)?;
     let url = url(&context.site);
@@ -254,10 +318,7 @@ fn ticket(options: &TicketOptions) -> Result<ExitCode, LabError> {
             quote(&format!("CSRFPreventionToken: {}", session.csrf_token))
         ),
     };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(LabError::file("write", "standard output"))?;
-    Ok(ExitCode::SUCCESS)
+    print(text.as_bytes())
 }
 
 /// A text as one word of a shell.

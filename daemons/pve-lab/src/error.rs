@@ -14,6 +14,8 @@ pub(crate) enum LabError {
          Run it with sudo, or in a container or virtual machine of its own."
     )]
     NotRoot,
+    #[error("this needs root, who alone may read a lab's keys and passwords; run it with sudo")]
+    KeysNeedRoot,
     #[error("unable to {what} '{}' - {}", .path.display(), errno_text(.error))]
     File {
         what: &'static str,
