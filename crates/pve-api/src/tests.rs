@@ -1,5 +1,7 @@
 //! Handlers as the request path runs them: found in the registry, called with checked parameters, in a site of their own.
 
+mod figures;
+
 use std::fs;
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 //! The directory that holds a guest's config decides which node owns the guest (reference 04 §1.1). What is in the
 //! config is the affair of the guest crates.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use pve_schema::ids::{NodeName, VmId};
@@ -136,6 +136,17 @@ impl Cfs {
         }
     }
 
+    /// Options of a guest's config by name, without taking the config apart: only what stands before snapshots and
+    /// pending changes counts, and an empty value is none (reference 04 §1.10).
+    ///
+    /// # Errors
+    /// As [`Cfs::read_text`]. A guest that is gone has no options.
+    pub fn guest_options(&self, guest: &GuestEntry, names: &[&str]) -> Result<BTreeMap<String, String>, CfsError> {
+        let path = Self::guest_config_path(guest.kind, &guest.node, guest.vmid);
+        let text = self.read(&path)?.unwrap_or_default();
+        Ok(options(&String::from_utf8_lossy(&text), names))
+    }
+
     /// The lowest free number of `lower..upper`.
     ///
     /// # Errors
@@ -149,6 +160,23 @@ impl Cfs {
     }
 }
 
+fn options(text: &str, names: &[&str]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for line in text.lines().take_while(|line| !line.starts_with('[')) {
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        if !names.contains(&name) {
+            continue;
+        }
+        match value.trim() {
+            "" => found.remove(name),
+            value => found.insert(name.to_owned(), value.to_owned()),
+        };
+    }
+    found
+}
+
 /// The number in a config's file name.
 fn config_vmid(name: &str) -> Option<VmId> {
     name.strip_suffix(".conf")?.parse().ok()
@@ -157,6 +185,13 @@ fn config_vmid(name: &str) -> Option<VmId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_are_found_before_the_first_section() {
+        let text = "#tags: no\ntags: x\nlock:\n name: b\nmemory: 5\ntags:  a;b \n[snap]\nlock: backup\n";
+        let found = options(text, &["tags", "lock"]);
+        assert_eq!(found, BTreeMap::from([("tags".to_owned(), "a;b".to_owned())]));
+    }
 
     /// Reference 04 §20, vector 7.
     #[test]

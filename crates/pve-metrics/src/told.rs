@@ -13,6 +13,70 @@ pub(crate) const PREFIX: &str = "rrd/";
 /// Seconds after which a record says nothing any more.
 const MAX_AGE: i64 = 300;
 
+/// Where the figures are in a node's record.
+pub mod node {
+    /// Seconds since it started.
+    pub const UPTIME: usize = 0;
+    /// The level of its subscription.
+    pub const LEVEL: usize = 1;
+    /// CPUs.
+    pub const CPUS: usize = 4;
+    /// Share of the CPUs that is busy.
+    pub const CPU: usize = 5;
+    /// Share of the CPUs that waits for I/O.
+    pub const WAIT: usize = 6;
+    /// Memory: all.
+    pub const MEMORY_TOTAL: usize = 7;
+    /// Memory: in use.
+    pub const MEMORY_USED: usize = 8;
+    /// Root file system: all.
+    pub const ROOT_TOTAL: usize = 11;
+    /// Root file system: in use.
+    pub const ROOT_USED: usize = 12;
+}
+
+/// Where the figures are in a guest's record.
+pub mod guest {
+    /// Seconds since it started.
+    pub const UPTIME: usize = 0;
+    /// Its name.
+    pub const NAME: usize = 1;
+    /// Its state.
+    pub const STATUS: usize = 2;
+    /// Whether it is a template.
+    pub const TEMPLATE: usize = 3;
+    /// CPUs.
+    pub const CPUS: usize = 5;
+    /// Share of its CPUs that is busy.
+    pub const CPU: usize = 6;
+    /// Memory: all.
+    pub const MEMORY_TOTAL: usize = 7;
+    /// Memory: in use.
+    pub const MEMORY_USED: usize = 8;
+    /// Disk: all.
+    pub const DISK_TOTAL: usize = 9;
+    /// Disk: in use.
+    pub const DISK_USED: usize = 10;
+    /// Received.
+    pub const RECEIVED: usize = 11;
+    /// Sent.
+    pub const SENT: usize = 12;
+    /// Read from its disks.
+    pub const READ: usize = 13;
+    /// Written to its disks.
+    pub const WRITTEN: usize = 14;
+    /// Memory of the host that it takes.
+    pub const HOST_MEMORY: usize = 15;
+}
+
+/// Where the figures are in a storage's record.
+pub mod storage {
+    /// All.
+    pub const TOTAL: usize = 1;
+    /// In use.
+    pub const USED: usize = 2;
+}
+
 /// The records that are fresh enough to be believed.
 #[derive(Debug, Default)]
 pub struct ToldRecords(BTreeMap<String, Told>);
@@ -36,6 +100,19 @@ impl ToldRecords {
     pub fn get(&self, subject: &Subject) -> Option<&Told> {
         self.0.get(&subject.to_string())
     }
+}
+
+/// Takes records out of the status store that are too old to be believed. `now` is the machine's time, Unix seconds.
+///
+/// # Errors
+/// The status store cannot be read or changed.
+pub fn forget_old(cfs: &Cfs, now: i64) -> Result<(), CfsError> {
+    let store = cfs.status();
+    let old = store.list(PREFIX)?.into_iter().filter(|record| now - record.at > MAX_AGE);
+    for record in old {
+        store.unset(&record.key)?;
+    }
+    Ok(())
 }
 
 /// The fields of one record.

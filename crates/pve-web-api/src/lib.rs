@@ -1,7 +1,7 @@
 //! The handlers that the web daemon runs itself, because they need no privilege. The folders mirror the URL tree.
 
 mod nodes;
-mod version;
+pub mod version;
 
 use pve_rest::Registry;
 

@@ -36,6 +36,11 @@ fn console(call: &Call) -> Result<Option<Value>, pve_cfs::CfsError> {
     Ok(options.text("console").map(Value::from))
 }
 
+/// The release and the build as one text, as the status of a node shows it: `pve-manager/9.2.3/302e312e30`.
+pub fn manager_version() -> String {
+    format!("pve-manager/{RELEASE}/{}", build_id())
+}
+
 fn major_and_minor(version: &str) -> String {
     version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }

@@ -2,6 +2,8 @@
 
 mod log;
 mod nextid;
+mod resources;
+mod status;
 mod tasks;
 
 use pve_contract::id;
@@ -38,6 +40,8 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_CLUSTER, |call| Box::pin(index(call)));
     registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
+    registry.bind(id::GET_CLUSTER_RESOURCES, |call| Box::pin(resources::list(call)));
+    registry.bind(id::GET_CLUSTER_STATUS, |call| Box::pin(status::read(call)));
     registry.bind(id::GET_CLUSTER_TASKS, |call| Box::pin(tasks::list(call)));
 }
 

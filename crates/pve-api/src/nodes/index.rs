@@ -2,10 +2,11 @@
 
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
+use pve_metrics::{Subject, ToldRecords};
 use pve_rest::{ApiError, ApiResult, Call, blocking};
 use serde_json::{Value, json};
 
-use super::node_row::{NodeRecords, node_row};
+use super::node_row::node_row;
 
 /// What is below a node.
 const ENTRIES: [&str; 41] = [
@@ -64,13 +65,13 @@ pub(super) async fn nodes(call: Call) -> ApiResult {
         let caller = call.auth_id();
         let access = AccessControl::load(&call.context)?;
         let cfs = Cfs::new(&call.context);
-        let records = NodeRecords::load(&cfs, call.context.now())?;
+        let records = ToldRecords::load(&cfs, call.context.now())?;
         let mut rows = Vec::new();
         for node in cfs.nodes()? {
-            let node = node.as_str();
             let audit = access.has(&caller, &format!("/nodes/{node}"), &["Sys.Audit"]);
-            let mut row = node_row(node, records.get(node), cfs.is_online(node)?, audit);
-            let fingerprint = pve_node::fingerprint(&cfs, node).unwrap_or_else(|error| {
+            let online = cfs.is_online(node.as_str())?;
+            let mut row = node_row(node.as_str(), records.get(&Subject::Node(node.clone())), online, audit);
+            let fingerprint = pve_node::fingerprint(&cfs, node.as_str()).unwrap_or_else(|error| {
                 log::error!("{error}");
                 None
             });

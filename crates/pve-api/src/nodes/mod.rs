@@ -1,8 +1,10 @@
 //! `/nodes`
 
 mod index;
-mod node_row;
+pub(crate) mod node_row;
 mod qemu;
+mod rrddata;
+mod status;
 mod storage;
 mod tasks;
 
@@ -13,7 +15,9 @@ use pve_rest::Registry;
 pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_NODES, |call| Box::pin(index::nodes(call)));
     registry.bind(id::GET_NODES_NODE, |call| Box::pin(index::node(call)));
+    registry.bind(id::GET_NODES_NODE_STATUS, |call| Box::pin(status::read(call)));
     qemu::register(registry);
+    rrddata::register(registry);
     storage::register(registry);
     tasks::register(registry);
 }
