@@ -51,7 +51,7 @@ pub(crate) fn activate(config: &StorageConfig) -> Result<(), StorageError> {
         });
     }
     let (path, create) = (base.to_owned(), config.creates_base_path());
-    let reachable = within(DIRECTORY_DEADLINE, move || {
+    let reachable = within(base, DIRECTORY_DEADLINE, move || {
         if create && !path.exists() {
             // What keeps it from being made shows in the check that follows.
             let _ = DirBuilder::new().recursive(true).create(&path);
@@ -120,7 +120,7 @@ pub(crate) fn status(config: &StorageConfig) -> Status {
         return Status::default();
     }
     let path = base.to_owned();
-    let answer = within(DIRECTORY_DEADLINE, move || statvfs(&path));
+    let answer = within(base, DIRECTORY_DEADLINE, move || statvfs(&path));
     let Some(Ok(figures)) = answer else {
         return Status::default();
     };
