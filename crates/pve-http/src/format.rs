@@ -16,6 +16,8 @@ pub(crate) enum Format {
     ExtJs,
     /// `extjs` as HTML text, for uploads through a form.
     HtmlJs,
+    /// A file for a SPICE viewer: the result's own properties, without an envelope.
+    SpiceConfig,
 }
 
 impl Format {
@@ -25,12 +27,16 @@ impl Format {
             "json" => Some(Self::Json),
             "extjs" => Some(Self::ExtJs),
             "htmljs" => Some(Self::HtmlJs),
+            "spiceconfig" => Some(Self::SpiceConfig),
             _ => None,
         }
     }
 
     /// A handler's answer.
     pub(crate) fn reply(self, reply: Reply) -> Answer {
+        if self == Self::SpiceConfig {
+            return viewer_file(StatusCode::OK, "", &reply.data);
+        }
         let mut envelope = Map::new();
         envelope.insert("data".into(), reply.data);
         if let Some(total) = reply.total.filter(|total| *total != 0) {
@@ -54,6 +60,9 @@ impl Format {
         } else {
             &error.message
         };
+        if self == Self::SpiceConfig {
+            return viewer_file(status, message, &Value::Null);
+        }
         let mut envelope = Map::new();
         envelope.insert("data".into(), Value::Null);
         if status.is_client_error() || status.as_u16() >= 500 {
@@ -73,13 +82,37 @@ impl Format {
     fn answer(self, status: StatusCode, message: &str, envelope: Map<String, Value>) -> Answer {
         let text = Value::Object(envelope).to_string();
         let (content_type, text) = match self {
-            Self::Json | Self::ExtJs => ("application/json;charset=UTF-8", text),
             Self::HtmlJs => ("text/html;charset=UTF-8", escape(&text)),
+            _ => ("application/json;charset=UTF-8", text),
         };
         Answer::new(status, message)
             .with_type(content_type)
             .with_body(Payload::Whole(Bytes::from(text)))
     }
+}
+
+/// What remote-viewer reads: a group of `KEY=VALUE` lines. Nothing at all for what is no object, and for errors.
+fn viewer_file(status: StatusCode, message: &str, data: &Value) -> Answer {
+    let lines = data.as_object().map(|properties| {
+        let lines = properties.iter().filter_map(|(key, value)| {
+            let value = match value {
+                Value::Null => return None,
+                Value::String(text) => one_line(text),
+                Value::Bool(flag) => u8::from(*flag).to_string(),
+                other => other.to_string(),
+            };
+            Some(format!("{}={value}\n", one_line(key)))
+        });
+        format!("[virt-viewer]\n{}", lines.collect::<String>())
+    });
+    Answer::new(status, message)
+        .with_type("application/x-virt-viewer;charset=UTF-8")
+        .with_body(lines.map_or(Payload::Empty, |lines| Payload::Whole(Bytes::from(lines))))
+}
+
+/// A line break in a value could forge a key; the file's format spells it so.
+fn one_line(text: &str) -> String {
+    text.replace('\r', "").replace('\n', "\\n")
 }
 
 /// Text as HTML that shows it: markup characters and everything beyond ASCII become entities.
@@ -182,6 +215,33 @@ mod tests {
             let answer = Format::ExtJs.error(&error);
             assert_eq!((answer.status.as_u16(), parsed(&answer)), (200, expected));
         }
+    }
+
+    /// Vector 33.
+    #[test]
+    fn spiceconfig_is_a_viewers_file() {
+        for (data, expected) in [
+            (json!({"x": 1}), "[virt-viewer]\nx=1\n"),
+            (json!({"a": "b=c", "n": null, "t": true}), "[virt-viewer]\na=b=c\nt=1\n"),
+            (
+                json!({"ca": "one\r\ntwo\nproxy=evil"}),
+                "[virt-viewer]\nca=one\\ntwo\\nproxy=evil\n",
+            ),
+            (json!({}), "[virt-viewer]\n"),
+            (json!([1]), ""),
+            (json!("text"), ""),
+            (Value::Null, ""),
+        ] {
+            let answer = Format::SpiceConfig.reply(Reply::from(data));
+            assert_eq!(text(&answer), expected);
+            assert_eq!(
+                answer.headers[http::header::CONTENT_TYPE],
+                "application/x-virt-viewer;charset=UTF-8"
+            );
+        }
+        let answer = Format::SpiceConfig.error(&ApiError::plain("VM 100 not running"));
+        assert_eq!((answer.status.as_u16(), text(&answer).as_str()), (500, ""));
+        assert_eq!(answer.message.trim_end(), "VM 100 not running");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 /// Most header lines of a request; browsers behind single-sign-on proxies send many.
 pub(crate) const MAX_HEADER_LINES: usize = 62;
 /// The header lines of a request together stay below this many bytes, line ends not counted.
-const MAX_HEADER_BYTES: usize = 8192;
+pub(crate) const MAX_HEADER_BYTES: usize = 8192;
 
 /// The method, if it is one of the four; methods are case-sensitive.
 pub(crate) fn verb<B>(request: &Request<B>) -> Result<Verb, Refusal> {
@@ -42,11 +42,15 @@ pub(crate) fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Refusal
     if !headers.contains_key(TRANSFER_ENCODING) {
         return Ok(());
     }
-    let encoding = joined(headers, &TRANSFER_ENCODING);
+    Err(unwanted_encoding(joined(headers, &TRANSFER_ENCODING)))
+}
+
+/// Why there may be no transfer encoding.
+pub(crate) fn unwanted_encoding(encoding: String) -> Refusal {
     if encoding.eq_ignore_ascii_case("chunked") {
-        Err(Refusal::Chunked)
+        Refusal::Chunked
     } else {
-        Err(Refusal::TransferEncoding(encoding))
+        Refusal::TransferEncoding(encoding)
     }
 }
 

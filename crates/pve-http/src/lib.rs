@@ -14,7 +14,8 @@
 //! | `multipart`, `upload` | a file upload is spooled with constant memory |
 //! | `forward` | the call is passed to `pvedaemon` |
 //! | `websocket` | the console relay |
-//! | `format` | json, extjs, htmljs |
+//! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
+//! | `format` | json, extjs, htmljs, spiceconfig |
 //! | `answer` | status line, headers, compression |
 //! | [`access_log`] | one line per request |
 //!
@@ -27,6 +28,7 @@ pub mod config;
 mod format;
 mod forward;
 mod head;
+mod local;
 mod multipart;
 mod params;
 mod refusal;
@@ -35,6 +37,7 @@ pub mod server;
 mod start_page;
 pub mod tls;
 mod transport;
+pub mod tunnel;
 mod upload;
 mod websocket;
 pub mod worker;
@@ -43,6 +46,7 @@ pub use access_log::AccessLog;
 pub use config::{AcceptRealIp, HostFilter, Limits, RealIp, ServerConfig};
 pub use server::Server;
 pub use tls::TlsSettings;
+pub use tunnel::{Tunnel, TunnelConfig};
 
 /// The name in the `Server` header; clients know it.
 pub(crate) const SERVER_NAME: &str = "pve-api-daemon/3.0";

@@ -35,7 +35,7 @@ use crate::transport::{Transport, Wire};
 /// Most unread bytes of a connection: a whole body and its head (reference 01 §3.1).
 const READ_BUFFER: usize = (512 + 8) * 1024;
 /// Pause after a failed accept: out of file descriptors, most likely, and the next attempt will fail too.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// First byte of a TLS record that opens a handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
 

@@ -7,7 +7,7 @@ mod frame;
 mod relay;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -22,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::answer::Answer;
+use crate::local;
 use crate::refusal::Refusal;
 
 pub(crate) use relay::relay;
@@ -91,7 +92,10 @@ impl Backend {
         let (target, connected) = match endpoint {
             Endpoint::Port(port) => (
                 format!("localhost:{port}"),
-                timeout(CONNECT_TIMEOUT, tcp(address, *port)).await,
+                timeout(CONNECT_TIMEOUT, async {
+                    local::connect(address, *port).await.map(Self::Tcp)
+                })
+                .await,
             ),
             Endpoint::Socket(path) => {
                 let stream = async { UnixStream::connect(path).await.map(Self::Unix) };
@@ -105,18 +109,6 @@ impl Backend {
                 reason: pve_schema::errno_text(&error),
             })
     }
-}
-
-/// A port on the site's loopback address; where that is the machine's own, either family may be the one in use.
-async fn tcp(address: IpAddr, port: u16) -> io::Result<Backend> {
-    let stream = match TcpStream::connect((address, port)).await {
-        Err(error) if address == IpAddr::V4(Ipv4Addr::LOCALHOST) => TcpStream::connect((Ipv6Addr::LOCALHOST, port))
-            .await
-            .map_err(|_| error)?,
-        other => other?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(Backend::Tcp(stream))
 }
 
 #[cfg(test)]

@@ -7,5 +7,6 @@ mod calls;
 mod connections;
 mod forwarding;
 mod support;
+mod tunnels;
 mod uploads;
 mod websockets;
