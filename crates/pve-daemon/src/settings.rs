@@ -119,6 +119,12 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Where a proxy listens: `LISTEN_IP`; without it a lab's own address, or – `None` – every address of the machine.
+    pub fn listen_address(&self, site: &Site) -> Option<String> {
+        let default = || (!site.is_system()).then(|| site.address.to_string());
+        self.listen_ip.clone().or_else(default)
+    }
+
     /// What the variables of a file mean, and warnings about those that are wrong but not fatal.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pve_schema::ids::AuthId;
+use pve_schema::{Site, errno_text};
 
 /// Owner writes, group reads: the log names users and paths.
 const MODE: u32 = 0o640;
@@ -22,7 +23,23 @@ pub struct AccessLog {
     file: Mutex<File>,
 }
 
+/// The log that both proxies write.
+const SHARED: &str = "/var/log/pveproxy/access.log";
+
+/// The log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("unable to open log file '{SHARED}' - {}", errno_text(.0))]
+pub struct LogError(io::Error);
+
 impl AccessLog {
+    /// Opens the log that both proxies write.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn open_shared(site: &Site) -> Result<Self, LogError> {
+        Self::open(site.path(SHARED)).map_err(LogError)
+    }
+
     /// Opens the log for appending and creates it if need be, readable by owner and group only.
     ///
     /// # Errors

@@ -61,7 +61,7 @@ enum Door {
 }
 
 /// The daemons in the order of their start.
-pub(crate) const DAEMONS: [Daemon; 3] = [
+pub(crate) const DAEMONS: [Daemon; 4] = [
     Daemon {
         name: "qmeventd",
         colour: 35,
@@ -76,6 +76,11 @@ pub(crate) const DAEMONS: [Daemon; 3] = [
         name: "pveproxy",
         colour: 36,
         door: Door::Port(8006),
+    },
+    Daemon {
+        name: "spiceproxy",
+        colour: 34,
+        door: Door::Port(3128),
     },
 ];
 

@@ -30,6 +30,8 @@ fn pve_lab() -> PathBuf {
             "-p",
             "pveproxy",
             "-p",
+            "spiceproxy",
+            "-p",
             "qmeventd",
         ]);
         assert!(cargo.status().unwrap().success(), "the daemons are built");
@@ -121,10 +123,9 @@ impl Lab {
     }
 
     fn master(&self, name: &str) -> Option<u32> {
-        let file = if name == "pveproxy" {
-            "run/pveproxy/pveproxy.pid".to_owned()
-        } else {
-            format!("run/{name}.pid")
+        let file = match name {
+            "pveproxy" | "spiceproxy" => format!("run/pveproxy/{name}.pid"),
+            name => format!("run/{name}.pid"),
         };
         std::fs::read_to_string(self.root().join(file))
             .ok()?
@@ -213,7 +214,7 @@ fn a_lab_lives_and_remembers() {
     assert!(stopped.status.success());
     assert_eq!(lab.process.take().unwrap().wait().unwrap().code(), Some(0));
     assert_eq!(lab.run(&["status"]).status.code(), Some(3));
-    for name in ["pvedaemon", "pveproxy"] {
+    for name in ["pvedaemon", "pveproxy", "spiceproxy"] {
         assert_eq!(lab.master(name), None, "{name} left its pid file");
     }
     lab.start(&[]);
@@ -239,7 +240,7 @@ fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
     assert_eq!(two.status()["node"], "other");
 
     let untouched = two.master("pvedaemon").unwrap();
-    for name in ["pvedaemon", "pveproxy"] {
+    for name in ["pvedaemon", "pveproxy", "spiceproxy"] {
         let victim = one.master(name).unwrap();
         send(victim, Signal::SIGKILL);
         until("another master", || {
@@ -256,7 +257,7 @@ fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
     assert_eq!(two.master("pvedaemon"), Some(untouched));
 
     // Nothing goes on when the lab itself is killed.
-    let masters: Vec<u32> = ["pvedaemon", "pveproxy"]
+    let masters: Vec<u32> = ["pvedaemon", "pveproxy", "spiceproxy"]
         .iter()
         .map(|name| one.master(name).unwrap())
         .collect();

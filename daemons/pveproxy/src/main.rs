@@ -12,12 +12,10 @@ use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
 use pve_rest::pipeline::Role;
 use pve_rest::{Pipeline, Registry};
-use pve_schema::{Context, Site};
+use pve_schema::Context;
 
 /// Where clients and other nodes find this daemon; configurable nowhere (reference 01, overview).
 const PORT: u16 = 8006;
-/// One line per request (reference 01 §1.8).
-const ACCESS_LOG: &str = "/var/log/pveproxy/access.log";
 
 static PROGRAM: Program = Program {
     name: "pveproxy",
@@ -37,7 +35,7 @@ fn main() -> ExitCode {
 fn init(start: &Start) -> Result<Service, BoxError> {
     let site = &start.context.site;
     let settings = Settings::read(site, PROGRAM.name)?;
-    let address = listen_address(site, &settings);
+    let address = settings.listen_address(site);
     Ok(Service {
         workers: settings.max_workers,
         listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
@@ -45,26 +43,9 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     })
 }
 
-/// `LISTEN_IP`; without it a lab's own address, or every address of the machine.
-fn listen_address(site: &Site, settings: &Settings) -> Option<String> {
-    let default = || {
-        if site.is_system() {
-            None
-        } else {
-            Some(site.address.to_string())
-        }
-    };
-    settings.listen_ip.clone().or_else(default)
-}
-
 fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
     let context = worker.context.clone();
-    let log = AccessLog::open(context.site.path(ACCESS_LOG)).map_err(|error| {
-        format!(
-            "unable to open log file '{ACCESS_LOG}' - {}",
-            pve_schema::errno_text(&error)
-        )
-    })?;
+    let log = AccessLog::open_shared(&context.site)?;
     let mut registry = Registry::new();
     pve_web_api::register(&mut registry);
     let hosts = settings.hosts.clone();

@@ -117,6 +117,21 @@ pub fn become_session_leader() -> io::Result<()> {
     nix::unistd::setsid().map(drop).map_err(io::Error::from)
 }
 
+/// Lets the process have this many open files, or as many as its hard limit allows.
+pub fn allow_open_files(count: u64) {
+    let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    let raised = nix::sys::resource::getrlimit(resource).and_then(|(soft, hard)| {
+        let wanted = count.min(hard);
+        if wanted <= soft {
+            return Ok(());
+        }
+        nix::sys::resource::setrlimit(resource, wanted, hard)
+    });
+    if let Err(error) = raised {
+        log::warn!("unable to raise the limit of open files - {error}");
+    }
+}
+
 /// Whether a descriptor is closed when the process executes another image.
 ///
 /// # Errors

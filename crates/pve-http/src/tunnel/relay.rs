@@ -130,7 +130,7 @@ async fn pump(from: &End, to: &TcpStream, pipe: &Pipe, moved: &AtomicU64) -> io:
             left = left.saturating_sub(drained.await?);
             moved.fetch_add(1, Ordering::Relaxed);
         }
-        if round % ROUNDS == 0 {
+        if round.is_multiple_of(ROUNDS) {
             tokio::task::yield_now().await;
         }
     }

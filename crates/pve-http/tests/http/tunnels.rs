@@ -224,7 +224,6 @@ async fn tickets_are_judged_as_the_vectors_say() {
         HOST.strip_suffix(":61000").unwrap().to_owned(),
         HOST.to_uppercase(),
         "node1:61000".to_owned(),
-        String::new(),
     ] {
         assert_eq!(running.refused(&bad, "").await, "HTTP/1.0 401 invalid ticket", "{bad}");
     }
