@@ -10,4 +10,4 @@
 pub mod certificates;
 pub mod status;
 
-pub use certificates::{NodeError, Report, fingerprint, updatecerts};
+pub use certificates::{NodeError, Report, fingerprint, full_name, subject, updatecerts};

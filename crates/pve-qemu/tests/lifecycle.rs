@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lab::{Daemon, Lab, Lines, wait_for};
 use nix::sys::signal::Signal;
 use pve_cfs::Cfs;
-use pve_qemu::console::{is_listening, vnc};
+use pve_qemu::console::{is_listening, spice, vnc};
 use pve_qemu::events::Exit;
 use pve_qemu::power::{self, stop};
 use pve_qemu::status::{self, Detail};
@@ -446,4 +446,15 @@ fn two_sites_run_the_same_vm_side_by_side() {
     labs[0].process().signal(Signal::SIGKILL);
     wait_for("the end is dealt with", || !daemons[0].exits().is_empty());
     assert!(labs[0].is_clean() && labs[1].is_running() && daemons[1].exits().is_empty());
+}
+
+#[test]
+fn without_a_spice_display_no_viewer_is_let_in() {
+    let lab = Lab::new(96);
+    lab.configure(lab.vmid, "vga: std\n");
+    let admitted = spice::admit(&lab.context.site, lab.vmid);
+    assert_eq!(admitted.unwrap_err().to_string(), "VM 105 not running");
+    lab.start(lab.vmid);
+    let admitted = spice::admit(&lab.context.site, lab.vmid);
+    assert_eq!(admitted.unwrap_err().to_string(), "no spice port");
 }

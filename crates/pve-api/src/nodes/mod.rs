@@ -7,6 +7,7 @@ mod rrddata;
 mod status;
 mod storage;
 mod tasks;
+mod viewer;
 
 use pve_contract::id;
 use pve_rest::Registry;

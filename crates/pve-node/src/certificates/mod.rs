@@ -10,9 +10,12 @@ mod fingerprint;
 mod inspect;
 mod node;
 mod serial;
+mod subject;
 
 pub use error::NodeError;
 pub use fingerprint::fingerprint;
+pub use node::full_name;
+pub use subject::subject;
 
 use std::time::{Duration, Instant};
 

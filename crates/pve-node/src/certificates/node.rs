@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use pve_schema::Site;
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType};
 
 use super::authority::{self, date};
@@ -87,10 +88,22 @@ impl Run<'_> {
                 None
             }
         };
-        let resolv = std::fs::read_to_string(self.context.site.path("/etc/resolv.conf")).unwrap_or_default();
-        let fqdn = search_domain(&resolv).map(|domain| format!("{node}.{domain}"));
+        let fqdn = domain(&self.context.site).map(|domain| format!("{node}.{domain}"));
         Identity { node, fqdn, address }
     }
+}
+
+/// The node's name with its domain, if it has one: the name that its certificate is for.
+pub fn full_name(site: &Site) -> String {
+    match domain(site) {
+        Some(domain) => format!("{}.{domain}", site.node),
+        None => site.node.to_string(),
+    }
+}
+
+fn domain(site: &Site) -> Option<String> {
+    let resolv = std::fs::read_to_string(site.path("/etc/resolv.conf")).unwrap_or_default();
+    search_domain(&resolv).map(str::to_owned)
 }
 
 fn parameters(identity: &Identity) -> Result<CertificateParams, NodeError> {

@@ -1,10 +1,12 @@
-//! Consoles: VNC through a port of the site's loopback address (reference 06b §13).
+//! Consoles: VNC and SPICE through ports of the site's loopback address (reference 06b §13).
 //!
-//! [`ports`] finds the port, [`vnc`] serves it for one client, [`relay`] carries the bytes. Tickets, and what a client is
+//! [`ports`] finds the port, [`vnc`] serves it for one client, [`relay`] carries the bytes; SPICE is served by QEMU, which
+//! [`spice`] asks to let a viewer in. Tickets, and what a client is
 //! told, are the API's affair.
 
 pub mod ports;
 mod relay;
+pub mod spice;
 pub mod vnc;
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! `POST /nodes/{node}/qemu/{vmid}/vncproxy` (reference 06b §13).
+//! `POST /nodes/{node}/qemu/{vmid}/vncproxy` and `…/spiceproxy` (reference 06b §13).
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,13 @@ use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_contract::id;
 use pve_qemu::config::VmConfig;
-use pve_qemu::console::{is_listening, ports, vnc};
+use pve_qemu::console::{is_listening, ports, spice, vnc};
 use pve_qemu::error::VmError;
 use pve_qemu::{files, tasks};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
 use serde_json::json;
 
+use super::super::viewer::Viewer;
 use super::shared::{self, start_task, vmid};
 
 /// How long the task may take to listen.
@@ -22,6 +23,9 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::POST_NODES_NODE_QEMU_VMID_VNCPROXY, |call| {
         Box::pin(shared::run(call, vnc_proxy))
+    });
+    registry.bind(id::POST_NODES_NODE_QEMU_VMID_SPICEPROXY, |call| {
+        Box::pin(shared::run(call, spice_proxy))
     });
 }
 
@@ -62,6 +66,23 @@ fn vnc_proxy(call: &Call) -> ApiResult {
         "password": password,
     });
     Ok(reply.into())
+}
+
+fn spice_proxy(call: &Call) -> ApiResult {
+    let vmid = vmid(call)?;
+    let config = files::load(&call.context, vmid)?;
+    let admission = spice::admit(&call.context.site, vmid)?;
+    let title = match VmConfig::new(&config.main).name() {
+        Some(name) => format!("VM {vmid} - {name}"),
+        None => format!("VM {vmid}"),
+    };
+    let viewer = Viewer {
+        title: &title,
+        vmid: vmid.get(),
+        port: admission.port,
+        password: &admission.password,
+    };
+    viewer.answer(call)
 }
 
 fn wait_until_listening(call: &Call, port: u16) -> Result<(), ApiError> {
