@@ -108,7 +108,10 @@ impl ToldRecords {
 /// The status store cannot be read or changed.
 pub fn forget_old(cfs: &Cfs, now: i64) -> Result<(), CfsError> {
     let store = cfs.status();
-    let old = store.list(PREFIX)?.into_iter().filter(|record| now - record.at > MAX_AGE);
+    let old = store
+        .list(PREFIX)?
+        .into_iter()
+        .filter(|record| now - record.at > MAX_AGE);
     for record in old {
         store.unset(&record.key)?;
     }

@@ -24,7 +24,7 @@ use crate::{guests, root, tree};
 
 /// `status` of a lab that does not run: as `systemctl status` and the LSB have it.
 const NOT_RUNNING: u8 = 3;
-/// How long `stop` waits: guests, then three daemons.
+/// How long `stop` waits: guests, then the daemons.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
 /// Does what the command line says.

@@ -58,10 +58,12 @@ pub(crate) struct Daemon {
 enum Door {
     Port(u16),
     Socket(&'static str),
+    /// It takes no calls: its pid file and lock tell that it runs.
+    PidFile(&'static str),
 }
 
 /// The daemons in the order of their start.
-pub(crate) const DAEMONS: [Daemon; 4] = [
+pub(crate) const DAEMONS: [Daemon; 5] = [
     Daemon {
         name: "qmeventd",
         colour: 35,
@@ -82,6 +84,11 @@ pub(crate) const DAEMONS: [Daemon; 4] = [
         colour: 34,
         door: Door::Port(3128),
     },
+    Daemon {
+        name: "pvestatd",
+        colour: 33,
+        door: Door::PidFile("/run/pvestatd.pid"),
+    },
 ];
 
 impl Daemon {
@@ -95,6 +102,10 @@ impl Daemon {
                     .map(drop)
                     .map_err(|error| format!("'{}': {error}", path.display()))
             }
+            Door::PidFile(path) => match pve_daemon::master::running(site, path) {
+                Some(_) => Ok(()),
+                None => Err(format!("'{}': nobody holds it", site.path(path).display())),
+            },
         }
     }
 }

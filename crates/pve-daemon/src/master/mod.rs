@@ -50,6 +50,12 @@ const READY_LIMIT: Duration = Duration::from_secs(5);
 /// The longest the loop sleeps: nothing depends on it, it bounds the harm of a lost wake-up.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// The process of a daemon that runs, by its pid file (an absolute path below `/run`): its lock tells a daemon from a
+/// stranger that got the same number later.
+pub fn running(site: &Site, pid_file: &str) -> Option<u32> {
+    PidFile::new(site, pid_file).held()
+}
+
 /// How a start is to be done.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mode {

@@ -93,6 +93,15 @@ impl PidFile {
         self.pid().filter(|&pid| process::is_alive(pid))
     }
 
+    /// The pid in the file, if a daemon holds the lock.
+    pub(crate) fn held(&self) -> Option<u32> {
+        let lock = File::open(&self.lock_path).ok()?;
+        match try_lock(&lock) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.running(),
+            _ => None,
+        }
+    }
+
     /// Whether there is a pid file.
     pub(crate) fn exists(&self) -> bool {
         self.path.exists()
@@ -214,9 +223,12 @@ mod tests {
         let error = file.acquire_within(Duration::ZERO).unwrap_err().to_string();
         let expected = format!("test.pid.lock' - daemon already started (pid = {})", std::process::id());
         assert!(error.ends_with(&expected), "{error}");
+        assert_eq!(file.held(), Some(std::process::id()));
         file.remove(&lock);
         drop(lock);
         assert!(!file.exists());
+        file.write().unwrap();
+        assert_eq!((file.running(), file.held()), (Some(std::process::id()), None), "a number alone is no daemon");
         file.acquire_within(Duration::ZERO).unwrap();
     }
 

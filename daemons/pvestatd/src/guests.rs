@@ -1,0 +1,103 @@
+//! The node's VMs (reference 04 §9.5).
+//!
+//! All monitors are asked at once and for two seconds, so one that hangs costs the others nothing; see
+//! [`pve_qemu::status`].
+
+use pve_daemon::BoxError;
+use pve_metrics::record::RunningFigures;
+use pve_metrics::{GuestFigures, Pressure};
+use pve_qemu::files;
+use pve_qemu::status::{self, Detail};
+use pve_schema::Context;
+use pve_schema::ids::VmId;
+use serde_json::{Map, Value};
+
+use crate::cycle::publish;
+
+/// Looks at all VMs and tells what it saw. What goes wrong with one keeps no other from being told of.
+pub(crate) fn update(context: &Context) -> Result<(), BoxError> {
+    let vmids = files::list(context)?;
+    let rows = status::list(context, &vmids, Detail::Full, true);
+    let now = context.now();
+    let mut result = Ok(());
+    for row in &rows {
+        let vmid = row
+            .get("vmid")
+            .and_then(Value::as_u64)
+            .and_then(|vmid| u32::try_from(vmid).ok());
+        let Some(Ok(vmid)) = vmid.map(VmId::try_from) else {
+            continue;
+        };
+        result = result.and(publish(context, &figures(row, now).record(vmid)));
+    }
+    result
+}
+
+/// The figures of a VM's row.
+fn figures(row: &Map<String, Value>, now: i64) -> GuestFigures {
+    let figure = |key: &str| row.get(key).and_then(Value::as_f64);
+    let text = |key: &str| row.get(key).and_then(Value::as_str);
+    let pressure = |some: &str, full: &str| Pressure {
+        some: figure(some),
+        full: figure(full),
+    };
+    let running = row.contains_key("pid").then(|| RunningFigures {
+        cpu: figure("cpu"),
+        memory_used: figure("mem"),
+        host_memory: figure("memhost"),
+        received: figure("netin"),
+        sent: figure("netout"),
+        read: figure("diskread"),
+        written: figure("diskwrite"),
+        cpu_pressure: pressure("pressurecpusome", "pressurecpufull"),
+        io_pressure: pressure("pressureiosome", "pressureiofull"),
+        memory_pressure: pressure("pressurememorysome", "pressurememoryfull"),
+    });
+    GuestFigures {
+        uptime: row.get("uptime").and_then(Value::as_u64).unwrap_or(0),
+        name: text("name").unwrap_or_default().to_owned(),
+        status: text("qmpstatus").or(text("status")).unwrap_or("unknown").to_owned(),
+        template: row.get("template").and_then(Value::as_u64) == Some(1),
+        time: now,
+        cpus: figure("cpus"),
+        memory_total: figure("maxmem"),
+        disk_total: figure("maxdisk"),
+        disk_used: figure("disk"),
+        running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(row: Value) -> String {
+        let row = row.as_object().unwrap();
+        figures(row, 5).record(100.try_into().unwrap()).value()
+    }
+
+    #[test]
+    fn a_vms_row_becomes_its_record() {
+        let row = json!({"vmid": 100, "name": "web", "status": "running", "qmpstatus": "paused", "pid": 7, "uptime": 9,
+            "cpus": 2, "cpu": 0.25, "mem": 3, "memhost": 4, "maxmem": 10, "maxdisk": 20, "disk": 0, "netin": 1,
+            "netout": 2, "diskread": 11, "diskwrite": 12, "template": 1});
+        assert_eq!(record(row), "9:web:paused:1:5:2:0.25:10:3:20:0:1:2:11:12:4:U:U:U:U:U:U");
+    }
+
+    #[test]
+    fn a_vm_whose_monitor_hangs_has_no_disk_figures() {
+        let row = json!({"vmid": 100, "name": "web", "status": "running", "qmpstatus": "running", "pid": 7, "uptime": 9,
+            "cpus": 2, "cpu": 0, "mem": 3, "memhost": 4, "maxmem": 10, "maxdisk": 20, "disk": 0, "netin": 1,
+            "netout": 2});
+        assert_eq!(record(row), "9:web:running:0:5:2:0:10:3:20:0:1:2:U:U:4:U:U:U:U:U:U");
+    }
+
+    #[test]
+    fn a_vm_that_is_off_has_no_figures_of_a_running_one() {
+        let row = json!({"vmid": 100, "name": "db", "status": "stopped", "qmpstatus": "stopped", "uptime": 0, "cpus": 2,
+            "cpu": 0, "mem": 0, "memhost": 0, "maxmem": 10, "maxdisk": 20, "disk": 0, "netin": 0, "netout": 0,
+            "diskread": 0, "diskwrite": 0});
+        assert_eq!(record(row), "0:db:stopped:0:5:2:U:10:U:20:0:U:U:U:U:U:U:U:U:U:U:U");
+    }
+}

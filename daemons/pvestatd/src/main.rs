@@ -1,0 +1,99 @@
+//! `pvestatd`: looks at the node, its guests and its storages every ten seconds, tells the other daemons what it saw and
+//! keeps it in files of figures; also keeps the list of tasks and the ticket key fresh (reference 04 §9).
+//!
+//! | module | holds |
+//! |---|---|
+//! | here | the daemon: one worker with no socket |
+//! | [`cycle`] | what is done every ten seconds |
+//! | [`errands`] | work on threads of its own, with a deadline |
+//! | [`report`] | saying once what went wrong |
+//! | [`node`], [`guests`], [`storages`] | what is looked at |
+//! | [`upkeep`] | what else has to be done regularly |
+//!
+//! Not here yet: external metric servers, pull metrics, automatic ballooning, CPU flags, containers, networks.
+
+mod cycle;
+mod errands;
+mod guests;
+mod node;
+mod report;
+mod storages;
+mod upkeep;
+
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
+use pve_schema::Site;
+
+use cycle::Cycle;
+
+/// From the start of a cycle to the start of the next (reference 04 §9.2).
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A cycle that takes longer than this is worth a line.
+const SLOW: Duration = Duration::from_secs(5);
+
+static PROGRAM: Program = Program {
+    name: "pvestatd",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "Collects the status of the node, its guests and its storages.",
+    pid_file: "/run/pvestatd.pid",
+    run_as: RunAs::Root,
+    prepare,
+    init,
+    hidden: &[],
+};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM)
+}
+
+/// Every directory is made when something is first put there.
+fn prepare(_site: &Site) -> Result<(), BoxError> {
+    Ok(())
+}
+
+/// One worker: what it remembers from cycle to cycle is in its memory.
+fn init(_start: &Start) -> Result<Service, BoxError> {
+    Ok(Service {
+        workers: 1,
+        listeners: Vec::new(),
+        worker: Box::new(serve),
+    })
+}
+
+/// The loop. Unlike upstream's, the first cycle does not wait: a guest has a name in lists from then on.
+fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    worker.ready();
+    let mut cycle = Cycle::new(&worker.context);
+    loop {
+        let start = Instant::now();
+        cycle.run();
+        let took = start.elapsed();
+        if took > SLOW {
+            log::info!("status update time ({:.3} seconds)", took.as_secs_f64());
+        }
+        if told_to_end(worker.drain_fd(), start + INTERVAL) {
+            worker.draining();
+            return Ok(());
+        }
+    }
+}
+
+/// Waits until the next cycle is due: whether the master asked for the end before.
+fn told_to_end(drain: BorrowedFd<'_>, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        // Rounded up, so that what is due is due afterwards.
+        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(drain, PollFlags::POLLIN)], timeout) {
+            Ok(0) => return false,
+            Err(Errno::EINTR) => {}
+            // Without a way to hear the master nothing would ever end this process.
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
