@@ -29,4 +29,6 @@ pub mod process;
 pub mod service;
 pub mod settings;
 
+pub use master::running;
+
 pub use service::{BoxError, Listener, Program, RunAs, Service, Socket, Start, WorkerContext};

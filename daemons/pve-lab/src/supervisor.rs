@@ -102,7 +102,7 @@ impl Daemon {
                     .map(drop)
                     .map_err(|error| format!("'{}': {error}", path.display()))
             }
-            Door::PidFile(path) => match pve_daemon::master::running(site, path) {
+            Door::PidFile(path) => match pve_daemon::running(site, path) {
                 Some(_) => Ok(()),
                 None => Err(format!("'{}': nobody holds it", site.path(path).display())),
             },
