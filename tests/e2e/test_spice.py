@@ -12,8 +12,8 @@ from lab import wait_for
 from test_machine import create, start, upload_iso
 
 VMID = 400
-# What the console's escape sequences for a background mean in colours.
-BLUE, RED = (44, (0, 0, 170)), (41, (170, 0, 0))
+# The console's escape sequences for a background, and their colours: VGA has six bits for each part.
+BLUE, RED = (44, (0, 0, 168)), (41, (168, 0, 0))
 
 
 class Display:

@@ -228,7 +228,11 @@ mod tests {
         drop(lock);
         assert!(!file.exists());
         file.write().unwrap();
-        assert_eq!((file.running(), file.held()), (Some(std::process::id()), None), "a number alone is no daemon");
+        assert_eq!(
+            (file.running(), file.held()),
+            (Some(std::process::id()), None),
+            "a number alone is no daemon"
+        );
         file.acquire_within(Duration::ZERO).unwrap();
     }
 
