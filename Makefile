@@ -17,13 +17,14 @@ test: ## Install what is missing and run every test
 	tools/check-rust
 	tools/install packages/run.txt packages/test.txt
 	$(MAKE) --no-print-directory lint
-	cargo build --workspace --bins --locked --features failpoints
-	cargo test --workspace --locked --features failpoints
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked
+	cargo test --locked -p pve-cfs -p pve-jobs -p pve-storage --features failpoints
 	tests/run
 
 lint: ## Formatting, clippy, rows of crates, licences, coverage table
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked --features failpoints -- -D warnings
+	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo xtask rows
 	cargo xtask licences
 	cargo xtask coverage --check
