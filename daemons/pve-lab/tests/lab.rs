@@ -32,6 +32,8 @@ fn pve_lab() -> PathBuf {
             "-p",
             "spiceproxy",
             "-p",
+            "pvestatd",
+            "-p",
             "qmeventd",
         ]);
         assert!(cargo.status().unwrap().success(), "the daemons are built");
