@@ -67,7 +67,13 @@ impl Lab {
             .parent()
             .unwrap()
             .join("../examples/hello");
-        std::fs::copy(&example, dir.path().join("hello")).expect("examples/hello is built along with the tests");
+        // Another process copies: a file that this one has open for writing is inherited by whatever another test starts
+        // at that moment, and cannot be executed until that is gone.
+        let copied = Command::new("cp").arg(&example).arg(dir.path().join("hello")).status();
+        assert!(
+            copied.unwrap().success(),
+            "examples/hello is built along with the tests"
+        );
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let lab = Self { dir, port, web_user };
         std::fs::create_dir_all(lab.path("etc/default")).unwrap();
