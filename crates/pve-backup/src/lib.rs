@@ -2,8 +2,17 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`selection`] | which guests a set of options selects |
+//! | [`vzdump`] | the run of a backup, and everything that decides about it |
 //! | [`vma`] | the archive format of VM backups: reading, writing, checking, extracting |
 //!
-//! Not here yet: the run of a backup and of a restore. Retention and the names of archives are `pve-storage`'s.
+//! Retention and the names of archives are `pve-storage`'s.
 
+pub mod selection;
 pub mod vma;
+pub mod vzdump;
+
+/// Adds this crate's kinds of tasks.
+pub fn register_tasks(kinds: &mut pve_task::Kinds) {
+    kinds.register::<vzdump::task::Vzdump>();
+}

@@ -59,6 +59,13 @@ pub fn stop(upid: &Upid) {
     }
 }
 
+/// Asks a task to end, without waiting for it. One that does not run is left alone.
+pub fn terminate(upid: &Upid) {
+    if is_running(upid) {
+        signal(upid, Signal::SIGTERM);
+    }
+}
+
 fn signal(upid: &Upid, signal: Signal) {
     // 0 and 1 would mean "my own group" and init.
     let Ok(pid @ 2..) = i32::try_from(upid.pid) else { return };

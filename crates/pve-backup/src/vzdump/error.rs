@@ -1,0 +1,96 @@
+//! What can go wrong with a backup. The texts are upstream's: clients and log readers match on them.
+
+use pve_access::AccessError;
+use pve_cfs::CfsError;
+use pve_schema::Failure;
+use pve_schema::failure::ParamErrors;
+use pve_schema::ids::{StorageId, VmId};
+use pve_storage::StorageError;
+use pve_task::StartError;
+
+use crate::selection::SelectionError;
+
+/// What can go wrong with a backup.
+#[derive(Debug, thiserror::Error)]
+pub enum VzdumpError {
+    /// Parameters are at fault. Status 400.
+    #[error("Parameter verification failed.")]
+    Parameter(ParamErrors),
+    /// The choice of guests.
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+    /// Missing rights.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A storage or a volume.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// `/etc/pve` or a lock.
+    #[error(transparent)]
+    Cfs(#[from] CfsError),
+    /// The task did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Two targets.
+    #[error("cannot use options 'storage' and 'dumpdir' at the same time")]
+    StorageAndDirectory,
+    /// What this build cannot do yet. Status 501.
+    #[error("{0} is not supported by this build yet")]
+    NotYet(&'static str),
+    /// Another run has the node, and this one does not wait.
+    #[error("can't acquire lock '/var/run/vzdump.lock' (wait = 0)")]
+    LockNoWait,
+    /// Another run has the node for too long, or the lock cannot be made.
+    #[error("can't acquire lock '/var/run/vzdump.lock' - {0}")]
+    Lock(String),
+    /// A run that was to stop did not.
+    #[error("stopping backup process {0} failed")]
+    StopFailed(u32),
+    /// Somebody stopped the run.
+    #[error("interrupted by signal")]
+    Interrupted,
+    /// The target may not hold backups.
+    #[error("can't use storage '{0}' for backups - wrong content type")]
+    WrongContent(StorageId),
+    /// What keeps the run from beginning, all of it.
+    #[error("{}", .0.join("\n"))]
+    Setup(Vec<String>),
+    /// There is no such guest.
+    #[error("unable to find VM '{0}'")]
+    NoGuest(VmId),
+}
+
+impl VzdumpError {
+    /// One parameter is at fault.
+    pub fn parameter(name: &str, text: &str) -> Self {
+        Self::Parameter(ParamErrors::from([(name.to_owned(), text.to_owned())]))
+    }
+
+    fn inner(&self) -> Option<&dyn Failure> {
+        Some(match self {
+            Self::Selection(error) => error,
+            Self::Access(error) => error,
+            Self::Storage(error) => error,
+            Self::Cfs(error) => error,
+            Self::Start(error) => error,
+            _ => return None,
+        })
+    }
+}
+
+impl Failure for VzdumpError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Parameter(_) => 400,
+            Self::NotYet(_) => 501,
+            _ => self.inner().map_or(500, Failure::status),
+        }
+    }
+
+    fn param_errors(&self) -> Option<&ParamErrors> {
+        match self {
+            Self::Parameter(errors) => Some(errors),
+            _ => self.inner()?.param_errors(),
+        }
+    }
+}
