@@ -2,13 +2,21 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`compress`] | the programs that make archives smaller, and large again |
+//! | [`copy`] | the content of a VM's disks at one instant, into an archive |
+//! | [`nbd`] | the network block device protocol, through which QEMU hands over disks |
 //! | [`selection`] | which guests a set of options selects |
-//! | [`vzdump`] | the run of a backup, and everything that decides about it |
+//! | [`text`] | how logs write sizes, rates and times |
 //! | [`vma`] | the archive format of VM backups: reading, writing, checking, extracting |
+//! | [`vzdump`] | the run of a backup, and everything that decides about it |
 //!
 //! Retention and the names of archives are `pve-storage`'s.
 
+pub mod compress;
+pub mod copy;
+pub mod nbd;
 pub mod selection;
+pub mod text;
 pub mod vma;
 pub mod vzdump;
 

@@ -150,7 +150,16 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// [`VmaError::MissingCluster`] if a device is not complete; the output fails.
-    pub fn finish(mut self) -> Result<(W, Stats), VmaError> {
+    pub fn finish(self) -> Result<(W, Stats), VmaError> {
+        let (output, stats, _) = self.finish_counted()?;
+        Ok((output, stats))
+    }
+
+    /// As [`Writer::finish`]; tells the bytes of the whole archive, too.
+    ///
+    /// # Errors
+    /// As [`Writer::finish`].
+    pub fn finish_counted(mut self) -> Result<(W, Stats, u64), VmaError> {
         for stream in self.streams.values() {
             if let Some(cluster) = stream.seen.first_missing() {
                 return Err(VmaError::MissingCluster {
@@ -161,7 +170,7 @@ impl<W: Write> Writer<W> {
         }
         self.flush()?;
         self.output.flush().map_err(|error| VmaError::write(&error))?;
-        Ok((self.output, self.stats))
+        Ok((self.output, self.stats, self.bytes))
     }
 
     fn stream(&self, device: DeviceId) -> Result<&Stream, VmaError> {
