@@ -1,6 +1,7 @@
 //! Handlers as the request path runs them: found in the registry, called with checked parameters, in a site of their own.
 
 mod figures;
+mod purge;
 
 use std::fs;
 use std::path::Path;

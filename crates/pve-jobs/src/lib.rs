@@ -5,6 +5,7 @@
 //! | [`calendar`] | when a calendar event comes next |
 //! | [`jobs_cfg`] | `jobs.cfg`: the configured jobs |
 //! | [`vzdump_job`] | the rules for changing a backup job |
+//! | [`edit`] | making, changing and removing backup jobs |
 //! | [`state`] | what a node remembers of a job, and its files |
 //! | [`round`] | one round of the scheduler: which jobs run |
 //! | [`realm_sync`] | which node of a cluster synchronises a realm |
@@ -13,6 +14,7 @@
 //! Not here: what the jobs do, and the daemon's loop. Grammar of calendar events: `pve_schema::calendar`.
 
 pub mod calendar;
+pub mod edit;
 pub mod error;
 pub mod jobs_cfg;
 pub mod realm_sync;

@@ -299,18 +299,35 @@ impl StateStore {
         }
     }
 
+    /// Gives a new job its state, whatever an earlier one of its name left behind.
+    ///
+    /// # Errors
+    /// As [`StateStore::change`].
+    pub fn create(&self, job: &Job) -> Result<(), JobsError> {
+        let path = self.path(job.kind, &job.id)?;
+        let _lock = self.lock(job.kind, &job.id)?;
+        self.save(&path, &JobState::created(job, self.context.now()))
+    }
+
+    /// Takes note of a job's configuration: a new job gets a state, a changed one counts as run now.
+    ///
+    /// # Errors
+    /// As [`StateStore::change`].
+    pub fn observe(&self, job: &Job) -> Result<(), JobsError> {
+        let now = self.context.now();
+        self.change(job.kind, &job.id, |state| match state {
+            Some(state) => (state.observed(job, now), ()),
+            None => (Some(JobState::created(job, now)), ()),
+        })
+    }
+
     /// Brings the files in line with the configuration: a new job gets one, a changed one counts as run now, one that
     /// is gone loses its file. The caller holds the lock of `jobs.cfg`.
     ///
     /// A file that cannot be read or written is told of in the log, and keeps no other job from its due.
     pub fn synchronise(&self, jobs: &JobsCfg) {
-        let now = self.context.now();
         for job in jobs.jobs() {
-            let observe = |state: Option<JobState>| match state {
-                Some(state) => (state.observed(&job, now), ()),
-                None => (Some(JobState::created(&job, now)), ()),
-            };
-            if let Err(error) = self.change(job.kind, &job.id, observe) {
+            if let Err(error) = self.observe(&job) {
                 log::warn!("could not update state of job '{}' - {error}", job.id);
             }
         }

@@ -34,7 +34,7 @@ impl Failure for Refusal {}
 pub struct Scope {
     /// The `lock` key is ignored.
     pub skip_lock: bool,
-    /// Jobs that name the VM forget it.
+    /// What else of the cluster names the VM forgets it.
     pub purge: bool,
     /// Volumes of the VM that its config does not name go too.
     pub unreferenced_disks: bool,
@@ -59,12 +59,21 @@ pub fn check(context: &Context, vmid: VmId, skip_lock: bool) -> Result<GuestConf
     Ok(config)
 }
 
-/// Destroys a VM: volumes first, then rights and other files, the config last, so that a failure leaves something to try
-/// again with.
+/// What makes the rest of the cluster forget a VM: jobs that name it, for one. This crate knows nothing of them.
+pub type Forget<'a> = &'a dyn Fn(&Context, VmId) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Destroys a VM: volumes first, then rights and other files, then what `forget` does if all is to be purged, the config
+/// last, so that a failure leaves something to try again with.
 ///
 /// # Errors
-/// [`check`]'s, and a volume that others depend on.
-pub fn destroy(context: &Context, vmid: VmId, scope: Scope, journal: &mut dyn Journal) -> Result<(), VmError> {
+/// [`check`]'s, a volume that others depend on, and what `forget` says.
+pub fn destroy(
+    context: &Context,
+    vmid: VmId,
+    scope: Scope,
+    forget: Forget<'_>,
+    journal: &mut dyn Journal,
+) -> Result<(), VmError> {
     let _lock = files::lock(context, vmid)?;
     let config = check(context, vmid, scope.skip_lock)?;
     let storages = Storages::open(context)?;
@@ -78,8 +87,9 @@ pub fn destroy(context: &Context, vmid: VmId, scope: Scope, journal: &mut dyn Jo
     pve_access::edit::remove_guest_access(context, vmid).unwrap_or_else(|error| journal.warn(&error.to_string()));
     remove_firewall(context, vmid, journal);
     if scope.purge {
-        // Backup and replication jobs and high availability are not part of the suite yet: none can name the VM.
+        // Replication jobs and high availability are not part of the suite yet: none can name the VM.
         journal.log(&format!("purging VM {vmid} from related configurations.."));
+        forget(context, vmid).map_err(VmError::Forget)?;
     }
     Runtime::new(&context.site, vmid).remove_all();
     files::remove(context, vmid)?;

@@ -62,6 +62,9 @@ pub enum VmError {
     /// It may not be destroyed.
     #[error(transparent)]
     Destroy(#[from] crate::destroy::Refusal),
+    /// Something that names it cannot be changed.
+    #[error("{0}")]
+    Forget(Box<dyn std::error::Error + Send + Sync>),
     /// A disk may not be resized.
     #[error(transparent)]
     Resize(#[from] crate::resize::ResizeError),

@@ -1,4 +1,6 @@
 //! The tasks of a VM's life: each is an order that travels to a process of its own (reference 06b §3).
+//!
+//! Not here: the one that destroys a VM, since it takes the VM out of jobs, which this crate does not know.
 
 use std::time::Duration;
 
@@ -9,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::console::vnc;
 use crate::create;
-use crate::destroy;
 use crate::power::{self, stop};
 use crate::reconfigure;
 use crate::resize;
@@ -27,7 +28,6 @@ pub fn register_tasks(kinds: &mut Kinds) {
         .register::<Reboot>()
         .register::<Pause>()
         .register::<Resume>()
-        .register::<Destroy>()
         .register::<Resize>()
         .register::<Vnc>();
 }
@@ -255,24 +255,6 @@ impl Task for Resume {
 
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
         Ok(power::resume(&worker.context, self.vmid, self.skip_lock)?)
-    }
-}
-
-/// `qmdestroy`
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Destroy {
-    /// The VM.
-    pub vmid: VmId,
-    /// What goes along.
-    pub scope: destroy::Scope,
-}
-
-impl Task for Destroy {
-    const KIND: &'static str = "qemu-destroy";
-
-    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
-        let context = worker.context.clone();
-        Ok(destroy::destroy(&context, self.vmid, self.scope, worker)?)
     }
 }
 

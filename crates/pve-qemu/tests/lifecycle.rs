@@ -17,6 +17,7 @@ use pve_qemu::events::Exit;
 use pve_qemu::power::{self, stop};
 use pve_qemu::status::{self, Detail};
 use pve_qemu::{cleanup, destroy, process, qmp, resize, runtime, start};
+use pve_schema::Context;
 use pve_schema::ids::VmId;
 use serde_json::Value;
 
@@ -401,9 +402,17 @@ fn destroying_removes_the_disks_that_are_the_vms_own() {
     .unwrap();
     let scope = destroy::Scope {
         unreferenced_disks: true,
+        purge: true,
         ..destroy::Scope::default()
     };
-    destroy::destroy(&lab.context, lab.vmid, scope, &mut Lines::default()).unwrap();
+    let forgotten = std::cell::Cell::new(None);
+    let forget = |_: &Context, vmid| {
+        assert!(cfs.exists(path).unwrap(), "the config goes last");
+        forgotten.set(Some(vmid));
+        Ok(())
+    };
+    destroy::destroy(&lab.context, lab.vmid, scope, &forget, &mut Lines::default()).unwrap();
+    assert_eq!(forgotten.get(), Some(lab.vmid));
     assert!(!cfs.exists(path).unwrap());
     assert!(!images.join("105/vm-105-disk-0.raw").exists() && !images.join("105/vm-105-disk-7.raw").exists());
     assert!(images.join("106/vm-106-disk-0.raw").exists());

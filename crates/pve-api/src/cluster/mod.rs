@@ -1,5 +1,7 @@
 //! `/cluster`
 
+mod backup;
+mod jobs;
 mod log;
 mod nextid;
 mod resources;
@@ -38,6 +40,8 @@ const ENTRIES: [&str; 21] = [
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_CLUSTER, |call| Box::pin(index(call)));
+    backup::register(registry);
+    jobs::register(registry);
     registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
     registry.bind(id::GET_CLUSTER_RESOURCES, |call| Box::pin(resources::list(call)));

@@ -2,7 +2,7 @@
 
 mod index;
 pub(crate) mod node_row;
-mod qemu;
+pub(crate) mod qemu;
 mod rrddata;
 mod status;
 mod storage;
@@ -21,4 +21,9 @@ pub(crate) fn register(registry: &mut Registry) {
     rrddata::register(registry);
     storage::register(registry);
     tasks::register(registry);
+}
+
+/// Adds the kinds of task that are defined below this folder.
+pub(crate) fn register_tasks(kinds: &mut pve_task::Kinds) {
+    qemu::destroy::register_tasks(kinds);
 }

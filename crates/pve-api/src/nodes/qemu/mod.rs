@@ -3,7 +3,7 @@
 mod config;
 mod console;
 mod create;
-mod destroy;
+pub(crate) mod destroy;
 mod keys;
 mod list;
 mod power;
