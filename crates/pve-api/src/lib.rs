@@ -24,4 +24,5 @@ pub fn register_tasks(kinds: &mut pve_task::Kinds) {
     nodes::register_tasks(kinds);
     pve_qemu::tasks::register_tasks(kinds);
     pve_storage::register_tasks(kinds);
+    pve_backup::register_tasks(kinds);
 }

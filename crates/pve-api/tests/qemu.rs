@@ -164,7 +164,12 @@ fn creating_checks_rights_in_order_and_leaves_no_trace() {
         "Permission check failed (/storage/local, Datastore.AllocateSpace)".to_owned(),
     );
     assert_eq!(create("joe@pve", &[("scsi0", "local:1")]), space);
-    assert_eq!(create("joe@pve", &[("archive", "local:backup/x.vma")]).0, 501);
+    // A restore is refused as far: it needs the archive, too.
+    let access = create("joe@pve", &[("archive", "local:backup/x.vma")]);
+    assert_eq!(
+        access,
+        (500, "missing privileges to access local:backup/x.vma".to_owned())
+    );
     assert!(
         !Cfs::new(&lab.context)
             .exists("nodes/pve1/qemu-server/200.conf")
@@ -198,4 +203,133 @@ fn a_change_of_a_vm_that_is_off_is_in_force_at_once() {
     lab.call("joe@pve", Verb::Put, "/{vmid}/unlink", &[("idlist", "name")])
         .unwrap();
     assert_eq!(lab.get("joe@pve", "/{vmid}/config", &[]).get("name"), None);
+}
+
+/// A caller, his parameters, and what he is told.
+type Restore<'a> = (&'a str, &'a [(&'a str, &'a str)], (u16, &'a str));
+
+#[test]
+fn a_restore_is_refused_before_any_task() {
+    let lab = Lab::new("name: web\n");
+    let cfs = Cfs::new(&lab.context);
+    let users = "user:root@pam:1:0::::::\nuser:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\nuser:bob@pve:1:0::::::\n\
+        pool:p1:::\nacl:1:/vms:joe@pve:PVEVMAdmin:\nacl:1:/storage/local:joe@pve,bob@pve:PVEDatastoreUser:\n\
+        role:Back:VM.Backup:\nacl:1:/vms/105:bob@pve:Back:\nacl:1:/pool/p1:eve@pve:PVEVMAdmin:\n";
+    cfs.write("user.cfg", users.as_bytes()).unwrap();
+    cfs.write("nodes/pve1/qemu-server/106.conf", b"protection: 1\n")
+        .unwrap();
+    cfs.write("nodes/pve1/qemu-server/107.conf", b"lock: backup\n").unwrap();
+    cfs.make_dir("nodes/pve2/qemu-server").unwrap();
+    cfs.write("nodes/pve2/qemu-server/108.conf", b"name: far\n").unwrap();
+    let own = "local:backup/vzdump-qemu-105-2026_01_02-03_04_05.vma.zst";
+    let foreign = "local:backup/vzdump-qemu-200-2026_01_02-03_04_05.vma.zst";
+    let conflict = "option conflicts with option 'archive'";
+    let exists = "unable to restore VM 105 - VM 105 already exists on node 'pve1'";
+    let missing = |path: &str| format!("Permission check failed ({path})");
+    let (allocate, on_pool, backup, space, console, power) = (
+        missing("/vms/105, VM.Allocate"),
+        missing("/vms/109, VM.Allocate"),
+        missing("/vms/200, VM.Backup"),
+        missing("/storage/disks, Datastore.AllocateSpace"),
+        missing("/, Sys.Console"),
+        missing("/vms/105, VM.PowerMgmt"),
+    );
+    let cases: &[Restore<'_>] = &[
+        ("eve@pve", &[("vmid", "105"), ("archive", own)], (403, &allocate)),
+        // Who may back a VM up may restore it, but only over itself.
+        ("bob@pve", &[("vmid", "105"), ("archive", own)], (403, &allocate)),
+        (
+            "bob@pve",
+            &[("vmid", "109"), ("archive", own), ("force", "1")],
+            (403, &on_pool),
+        ),
+        (
+            "bob@pve",
+            &[("vmid", "105"), ("archive", own), ("force", "1"), ("start", "1")],
+            (403, &power),
+        ),
+        (
+            "bob@pve",
+            &[("vmid", "105"), ("archive", foreign), ("force", "1")],
+            (403, &backup),
+        ),
+        (
+            "bob@pve",
+            &[("vmid", "105"), ("archive", own), ("force", "1"), ("cores", "2")],
+            (403, "Permission check failed (/vms/105, VM.Config.CPU)"),
+        ),
+        ("joe@pve", &[("vmid", "105"), ("archive", own)], (500, exists)),
+        (
+            "joe@pve",
+            &[("vmid", "105"), ("archive", own), ("storage", "disks")],
+            (403, &space),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "105"), ("archive", own), ("ha-managed", "1")],
+            (403, &console),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "106"), ("archive", own), ("force", "1")],
+            (500, "unable to restore VM 106 - - protection mode enabled"),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "107"), ("archive", own), ("force", "1")],
+            (500, "unable to restore VM 107 - VM is locked (backup)"),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "108"), ("archive", own), ("force", "1")],
+            (500, "unable to restore VM 108 - VM 108 already exists on node 'pve2'"),
+        ),
+        (
+            "joe@pve",
+            &[
+                ("vmid", "109"),
+                ("archive", "/tmp/vzdump-qemu-105-2026_01_02-03_04_05.vma"),
+            ],
+            (500, "Only root can pass arbitrary filesystem paths."),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "109"), ("archive", "local:iso/a.iso")],
+            (
+                500,
+                "unable to use volume local:iso/a.iso - content type needs to be 'backup'",
+            ),
+        ),
+        (
+            "joe@pve",
+            &[("vmid", "109"), ("archive", own), ("args", "-S")],
+            (500, "only root can set 'args' config"),
+        ),
+        (
+            "root@pam",
+            &[("vmid", "109"), ("archive", "-")],
+            (500, "pipe requires cli environment"),
+        ),
+        (
+            "root@pam",
+            &[("vmid", "109"), ("archive", own), ("live-restore", "1")],
+            (
+                500,
+                "live-restore is only compatible with backup images from a Proxmox Backup Server",
+            ),
+        ),
+    ];
+    for (caller, params, (status, text)) in cases {
+        let refused = lab.refused(caller, Verb::Post, "", params);
+        assert_eq!(refused, (*status, (*text).to_owned()), "{caller} {params:?}");
+    }
+    for key in ["scsi0", "efidisk0", "tpmstate0", "virtio15"] {
+        let params = [("vmid", "109"), ("archive", own), (key, "local:1")];
+        let refused = lab.refused("root@pam", Verb::Post, "", &params);
+        assert_eq!(refused, (400, format!("{key}: {conflict}")));
+    }
+    // Nothing was made, and nothing was locked.
+    assert!(!cfs.exists("nodes/pve1/qemu-server/109.conf").unwrap());
+    let config = cfs.read_text("nodes/pve1/qemu-server/105.conf").unwrap();
+    assert_eq!(config.as_deref(), Some("name: web\n"));
 }

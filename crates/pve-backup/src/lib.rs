@@ -5,6 +5,7 @@
 //! | [`compress`] | the programs that make archives smaller, and large again |
 //! | [`copy`] | the content of a VM's disks at one instant, into an archive |
 //! | [`nbd`] | the network block device protocol, through which QEMU hands over disks |
+//! | [`restore`] | a VM from a backup |
 //! | [`selection`] | which guests a set of options selects |
 //! | [`text`] | how logs write sizes, rates and times |
 //! | [`vma`] | the archive format of VM backups: reading, writing, checking, extracting |
@@ -15,6 +16,7 @@
 pub mod compress;
 pub mod copy;
 pub mod nbd;
+pub mod restore;
 pub mod selection;
 pub mod text;
 pub mod vma;
@@ -22,5 +24,5 @@ pub mod vzdump;
 
 /// Adds this crate's kinds of tasks.
 pub fn register_tasks(kinds: &mut pve_task::Kinds) {
-    kinds.register::<vzdump::task::Vzdump>();
+    kinds.register::<vzdump::task::Vzdump>().register::<restore::Restore>();
 }

@@ -68,6 +68,12 @@ pub enum VmError {
     /// A disk may not be resized.
     #[error(transparent)]
     Resize(#[from] crate::resize::ResizeError),
+    /// It may not be restored over.
+    #[error(transparent)]
+    Restore(#[from] crate::restored::Refused),
+    /// The config in an archive.
+    #[error(transparent)]
+    Archived(#[from] crate::restored::ArchivedError),
     /// A runtime file.
     #[error("{what} - {source}")]
     Runtime {
@@ -154,6 +160,8 @@ impl VmError {
             Self::Create(error) => error,
             Self::Destroy(error) => error,
             Self::Resize(error) => error,
+            Self::Restore(error) => error,
+            Self::Archived(error) => error,
             _ => return None,
         })
     }

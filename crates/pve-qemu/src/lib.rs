@@ -17,6 +17,7 @@
 //! | [`power`] | stop, reset, reboot, pause, resume |
 //! | [`cleanup`] | what is done once a VM has gone |
 //! | [`create`], [`destroy`], [`resize`] | making and removing a VM, growing a disk |
+//! | [`restored`] | the config of a VM that comes back from a backup |
 //! | `volumes` | the volumes that a VM uses and owns |
 //! | `hook`, [`error`] | the user's script, failures |
 //! | `datacenter` | options that hold for all VMs |
@@ -44,6 +45,7 @@ pub mod process;
 pub mod qmp;
 pub mod reconfigure;
 pub mod resize;
+pub mod restored;
 pub mod runtime;
 pub mod start;
 pub mod status;

@@ -7,13 +7,19 @@
 //! | [`server`] | the side that QEMU's backup jobs write to: socket, connections |
 //! | `handshake` | choosing an export |
 //! | `transmission` | the commands of one connection |
+//! | [`client`] | the side that writes to and reads from a server |
+//! | [`image`] | an image file behind a `qemu-nbd` of its own |
 //!
 //! Why this is written here is told in `docs/decisions/0012-nbd.md`.
 
+pub mod client;
 mod handshake;
+pub mod image;
 pub mod server;
 mod transmission;
 pub mod wire;
 
+pub use client::Client;
+pub use image::{Access, Image};
 pub use server::{Export, Server};
 pub use transmission::{MAX_PIECE, Target};
