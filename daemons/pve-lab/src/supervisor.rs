@@ -63,7 +63,7 @@ enum Door {
 }
 
 /// The daemons in the order of their start.
-pub(crate) const DAEMONS: [Daemon; 5] = [
+pub(crate) const DAEMONS: [Daemon; 6] = [
     Daemon {
         name: "qmeventd",
         colour: 35,
@@ -88,6 +88,11 @@ pub(crate) const DAEMONS: [Daemon; 5] = [
         name: "pvestatd",
         colour: 33,
         door: Door::PidFile("/run/pvestatd.pid"),
+    },
+    Daemon {
+        name: "pvescheduler",
+        colour: 31,
+        door: Door::PidFile("/run/pvescheduler.pid"),
     },
 ];
 

@@ -34,6 +34,8 @@ fn pve_lab() -> PathBuf {
             "-p",
             "pvestatd",
             "-p",
+            "pvescheduler",
+            "-p",
             "qmeventd",
         ]);
         assert!(cargo.status().unwrap().success(), "the daemons are built");
