@@ -18,7 +18,7 @@ use crate::cli::{
     Which,
 };
 use crate::error::LabError;
-use crate::output::say;
+use crate::output::{COLUMN, say};
 use crate::supervisor::{DAEMONS, Supervisor};
 use crate::{guests, root, tree};
 
@@ -254,13 +254,13 @@ fn status(options: &StatusOptions) -> Result<ExitCode, LabError> {
             Some(pid) => println!("running (pid {pid})"),
             None => println!("stopped"),
         }
-        println!("root      {}", site.root.display());
-        println!("url       {}", url(&site));
-        println!("node      {}", site.node);
+        println!("{:<COLUMN$}{}", "root", site.root.display());
+        println!("{:<COLUMN$}{}", "url", url(&site));
+        println!("{:<COLUMN$}{}", "node", site.node);
         for (name, answer) in &daemons {
             match answer {
-                Ok(()) => println!("{name:<10}answers"),
-                Err(reason) => println!("{name:<10}does not answer: {reason}"),
+                Ok(()) => println!("{name:<COLUMN$}answers"),
+                Err(reason) => println!("{name:<COLUMN$}does not answer: {reason}"),
             }
         }
     }

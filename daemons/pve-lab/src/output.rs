@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 const KEPT: usize = 15;
 /// The longest line that is shown whole: nothing the daemons write comes near.
 const LONGEST_LINE: u64 = 16 * 1024;
-/// Width of the names' column.
-const COLUMN: usize = 10;
+/// Width of the column of daemons' names, a blank included.
+pub(crate) const COLUMN: usize = 13;
 
 /// A daemon's last lines.
 #[derive(Debug, Clone, Default)]

@@ -181,6 +181,10 @@ fn a_lab_lives_and_remembers() {
     assert_eq!(first["running"], true);
     assert_eq!(first["pid"], lab.pid());
     assert!(lab.all_answer());
+    let shown = String::from_utf8(lab.run(&["status"]).stdout).unwrap();
+    for line in ["pvescheduler answers", "node         "] {
+        assert!(shown.lines().any(|shown| shown.starts_with(line)), "{shown}");
+    }
     assert!(lab.log().contains("log in as admin@pve, password "), "{}", lab.log());
     let address = lab.address();
     assert!(
@@ -218,7 +222,7 @@ fn a_lab_lives_and_remembers() {
     assert!(stopped.status.success());
     assert_eq!(lab.process.take().unwrap().wait().unwrap().code(), Some(0));
     assert_eq!(lab.run(&["status"]).status.code(), Some(3));
-    for name in ["pvedaemon", "pveproxy", "spiceproxy"] {
+    for name in ["pvedaemon", "pveproxy", "spiceproxy", "pvescheduler"] {
         assert_eq!(lab.master(name), None, "{name} left its pid file");
     }
     lab.start(&[]);
@@ -244,7 +248,7 @@ fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
     assert_eq!(two.status()["node"], "other");
 
     let untouched = two.master("pvedaemon").unwrap();
-    for name in ["pvedaemon", "pveproxy", "spiceproxy"] {
+    for name in ["pvedaemon", "pveproxy", "spiceproxy", "pvescheduler"] {
         let victim = one.master(name).unwrap();
         send(victim, Signal::SIGKILL);
         until("another master", || {
@@ -261,7 +265,7 @@ fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
     assert_eq!(two.master("pvedaemon"), Some(untouched));
 
     // Nothing goes on when the lab itself is killed.
-    let masters: Vec<u32> = ["pvedaemon", "pveproxy", "spiceproxy"]
+    let masters: Vec<u32> = ["pvedaemon", "pveproxy", "spiceproxy", "pvescheduler"]
         .iter()
         .map(|name| one.master(name).unwrap())
         .collect();
