@@ -110,7 +110,7 @@ fn archive_path(node: &Node, name: &str) -> String {
 #[test]
 fn compressed_archives_are_decompressed() {
     let node = Node::new();
-    for (program, extension) in [("zstd", "zst"), ("gzip", "gz"), ("bzip2", "bz2")] {
+    for (program, extension) in [("zstd", "zst"), ("gzip", "gz"), ("bzip2", "bz2"), ("lzop", "lzo")] {
         let disk = pattern(70_000 / 512 * 512, 3);
         let name = format!("vzdump-qemu-100-2026_01_02-03_04_05.vma.{extension}");
         let archive = node.store_compressed(&name, &Archive::one_disk(&disk).bytes(), program);
