@@ -206,11 +206,10 @@ impl Run<'_> {
                     Err(error) => log::debug!("no word about the backup jobs: {error}"),
                 }
             }
-            if next > current {
-                current = next;
-                if let Some((_, disk)) = self.disks.get(current) {
-                    self.monitor.resume(disk.key);
-                }
+            // A disk that came in full while it was paused has to be resumed all the same: its job waits at its end.
+            while current < next {
+                current += 1;
+                self.resume(current);
             }
             if let Some(line) = self.progress.line(self.queue.counts(), self.begin.elapsed()) {
                 self.watch.progress(&line);
@@ -259,12 +258,19 @@ impl Run<'_> {
             .unwrap_or(self.disks.len())
     }
 
-    /// Resumes the disk whose turn it is, should it have missed that.
-    fn keep_going(&self, jobs: &[Job], current: usize) {
-        if let Some((_, disk)) = self.disks.get(current)
-            && jobs.iter().any(|job| job.is_paused && job.name == job_name(disk.key))
-        {
+    fn resume(&self, place: usize) {
+        if let Some((_, disk)) = self.disks.get(place) {
             self.monitor.resume(disk.key);
+        }
+    }
+
+    /// Resumes those disks again whose turn it is or was, should they have missed that.
+    fn keep_going(&self, jobs: &[Job], current: usize) {
+        let is_paused = |disk: &Disk| jobs.iter().any(|job| job.is_paused && job.name == job_name(disk.key));
+        for (place, (_, disk)) in self.disks.iter().enumerate() {
+            if place <= current && is_paused(disk) {
+                self.resume(place);
+            }
         }
     }
 
