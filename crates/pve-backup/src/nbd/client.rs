@@ -257,3 +257,69 @@ fn length(len: usize) -> io::Result<u32> {
 fn broken(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What a client says of a server that says this and goes.
+    fn told(greeting: &[u8]) -> io::Error {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("s");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let greeting = greeting.to_vec();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&greeting).unwrap();
+            // Until the client has gone.
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let error = Client::connect(&socket, "").unwrap_err();
+        server.join().unwrap();
+        error
+    }
+
+    fn greeting(flags: u16) -> Vec<u8> {
+        let mut bytes = wire::GREETING.to_be_bytes().to_vec();
+        bytes.extend(wire::OPTION.to_be_bytes());
+        bytes.extend(flags.to_be_bytes());
+        bytes
+    }
+
+    fn answer(kind: u32, len: u32, data: &[u8]) -> Vec<u8> {
+        let mut bytes = greeting(handshake::FIXED_NEWSTYLE);
+        bytes.extend(wire::OPTION_REPLY.to_be_bytes());
+        bytes.extend(option::GO.to_be_bytes());
+        bytes.extend(kind.to_be_bytes());
+        bytes.extend(len.to_be_bytes());
+        bytes.extend(data);
+        bytes
+    }
+
+    #[test]
+    fn servers_that_break_the_protocol_are_left() {
+        let cases = [
+            (
+                b"SSH-2.0-Server-Of-Another-Kind".to_vec(),
+                "no NBD server of the new style",
+            ),
+            (greeting(0), "no NBD server of the fixed new style"),
+            (answer(reply::ACK, 0, b""), "unexpected answer of the NBD server"),
+            (answer(reply::INFO, u32::MAX, b""), "the NBD server answers too much"),
+            (answer(99, 0, b""), "unexpected answer of the NBD server"),
+            (
+                answer(reply::ERR_UNKNOWN, 4, b"none"),
+                "the NBD server refuses the export: none",
+            ),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(told(&bytes).to_string(), expected);
+        }
+        for short in [Vec::new(), greeting(1), answer(reply::INFO, 12, b"short")] {
+            assert_eq!(told(&short).kind(), io::ErrorKind::UnexpectedEof);
+        }
+    }
+}

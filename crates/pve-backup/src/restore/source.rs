@@ -352,3 +352,77 @@ impl Feeder {
 pub(super) fn scratch() -> PathBuf {
     PathBuf::from(format!("/var/tmp/vzdumptmp{}", std::process::id()))
 }
+
+#[cfg(test)]
+mod tests {
+    use pve_qemu::journal::{Journal, SystemLog};
+
+    use super::*;
+
+    const LINE: [&str; 4] = ["sh", "-c", "exec sleep 100", "x"];
+
+    fn archive() -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"content").unwrap();
+        file
+    }
+
+    #[test]
+    fn an_archive_that_says_nothing_is_not_waited_for() {
+        let file = archive();
+        let mut journal = SystemLog;
+        let talk = Talk::new(&mut journal);
+        let mut source = Source::open(file.path(), Some(&LINE), None, &talk).unwrap();
+        source.header_deadline = Instant::now() + Duration::from_millis(50);
+        source.read(&mut [0; 10]).unwrap_err();
+        let reason = source.state().reason().unwrap().to_string();
+        assert_eq!(reason, "got timeout reading VMA header - corrupted?");
+        // It is no fault of the program, which is gone when this is dropped.
+        assert!(source.complaint().is_none());
+    }
+
+    struct Stopped;
+
+    impl Journal for Stopped {
+        fn log(&mut self, _line: &str) {}
+
+        fn warn(&mut self, _line: &str) {}
+
+        fn is_interrupted(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_wait() {
+        let file = archive();
+        let mut journal = Stopped;
+        let talk = Talk::new(&mut journal);
+        let mut source = Source::open(file.path(), Some(&LINE), Some(1.0), &talk).unwrap();
+        source.read(&mut [0; 10]).unwrap_err();
+        assert_eq!(source.state().reason().unwrap().to_string(), "interrupted by signal");
+    }
+
+    #[test]
+    fn only_files_are_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("p");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [pipe.as_path(), directory.path()] {
+            let error = open_file(path).unwrap_err().to_string();
+            assert_eq!(error, format!("archive '{}' is not a file", path.display()));
+        }
+    }
+
+    #[test]
+    fn a_missing_decompressor_is_named() {
+        let file = archive();
+        let mut journal = SystemLog;
+        let talk = Talk::new(&mut journal);
+        let missing = Source::open(file.path(), Some(&["no-such-program", "-d"]), None, &talk).err();
+        assert_eq!(
+            missing.unwrap().to_string(),
+            "unable to run 'no-such-program' - No such file or directory (is the package installed?)"
+        );
+    }
+}
