@@ -80,5 +80,26 @@ fn on_storages(storages: &Storages, vmid: VmId, journal: &mut dyn Journal) -> BT
 /// Volumes that come and go with the VM's life, and are never offered as disks.
 fn is_internal(volume: &VolumeId) -> bool {
     let name = volume.name.rsplit('/').next().unwrap_or_default();
-    name.contains("-state-") || name.contains("-cloudinit")
+    let what = name
+        .trim_start_matches("vm-")
+        .trim_start_matches(|c: char| c.is_ascii_digit());
+    what.starts_with("-state-") || what.starts_with("-cloudinit")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_and_cloud_init_data_are_no_disks() {
+        for (name, internal) in [
+            ("105/vm-105-disk-0.raw", false),
+            ("105/vm-105-my-state-disk.raw", false),
+            ("105/vm-105-state-s1.raw", true),
+            ("vm-105-state-s1", true),
+            ("105/vm-105-cloudinit.qcow2", true),
+        ] {
+            assert_eq!(is_internal(&format!("st:{name}").parse().unwrap()), internal, "{name}");
+        }
+    }
 }
