@@ -1,5 +1,5 @@
 # Each line calls cargo or a script; `make help` lists the targets.
-.PHONY: help run test lint coverage
+.PHONY: help run test bench lint coverage
 
 ROOT ?= /var/lib/pve-lab/default
 LAB = $(if $(filter 0,$(shell id -u)),,sudo) $(or $(CARGO_TARGET_DIR),target)/release/pve-lab
@@ -21,6 +21,9 @@ test: ## Install what is missing and run every test
 	cargo test --workspace --locked
 	cargo test --locked -p pve-cfs -p pve-jobs -p pve-storage --features failpoints
 	tests/run
+
+bench: ## Speed of a VM's backup beside qemu-img convert (BENCH_MIB=… sets the disk's size)
+	cargo bench --locked -p pve-backup --bench copy
 
 lint: ## Formatting, clippy, rows of crates, licences, coverage table
 	cargo fmt --all --check
