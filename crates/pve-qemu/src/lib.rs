@@ -19,6 +19,7 @@
 //! | [`create`], [`destroy`], [`resize`] | making and removing a VM, growing a disk |
 //! | [`restored`] | the config of a VM that comes back from a backup |
 //! | `volumes` | the volumes that a VM uses and owns |
+//! | [`hold`] | a VM that a backup holds, and what is due when the backup dies |
 //! | `hook`, [`error`] | the user's script, failures |
 //! | `datacenter` | options that hold for all VMs |
 //! | [`tasks`] | all of that as tasks |
@@ -36,6 +37,7 @@ pub mod destroy;
 pub mod error;
 pub mod events;
 pub mod files;
+pub mod hold;
 mod hook;
 mod hotplug;
 pub mod journal;

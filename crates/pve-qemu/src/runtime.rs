@@ -89,6 +89,11 @@ impl<'a> Runtime<'a> {
         self.file("cleanup")
     }
 
+    /// Says that a backup holds the VM, which process that is, and what it owes the guest.
+    pub fn backup_marker(&self) -> PathBuf {
+        self.file("backup")
+    }
+
     /// Holds the `+pveN` of the machine type that the VM was started with: stock QEMU cannot tell.
     fn revision_file(&self) -> PathBuf {
         self.file("machine")
@@ -147,7 +152,7 @@ impl<'a> Runtime<'a> {
     /// Removes everything that a destroyed VM could have left.
     pub fn remove_all(&self) {
         self.remove_sockets();
-        for file in [self.cleanup_marker(), self.reboot_marker()] {
+        for file in [self.cleanup_marker(), self.reboot_marker(), self.backup_marker()] {
             remove_quietly(&file);
         }
     }

@@ -6,12 +6,14 @@
 //! |---|---|
 //! | [`crypt`] | libcrypt: password hashes |
 //! | [`kvm`], [`io_uring`] | the kernel: what QEMU may use |
+//! | [`ioprio`] | the kernel: I/O priorities |
 //! | [`pam`] | libpam: log-in checks of the machine's own users |
 //! | [`rrd`] | librrd: files of figures over time |
 //! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
 
 pub mod crypt;
 pub mod io_uring;
+pub mod ioprio;
 pub mod kvm;
 pub mod pam;
 pub mod rrd;

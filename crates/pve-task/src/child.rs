@@ -111,7 +111,7 @@ impl Started {
         });
         let result = match result {
             // What a stopped task fails with is a consequence of the stop.
-            Err(_) if interrupted.load(Ordering::SeqCst) => Err(TaskError::interrupted()),
+            Err(_) if interrupted.load(Ordering::SeqCst) => Err(worker.interruption()),
             other => other,
         };
         end.write(&result, worker.warnings())

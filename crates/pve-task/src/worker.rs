@@ -30,6 +30,7 @@ pub struct Worker {
     output: Output,
     warnings: u64,
     interrupted: Arc<AtomicBool>,
+    interrupted_text: Option<&'static str>,
 }
 
 /// Where the log goes.
@@ -57,7 +58,19 @@ impl Worker {
             output: Output::Stdout,
             warnings: 0,
             interrupted,
+            interrupted_text: None,
         }
+    }
+
+    /// Sets what the task fails with if somebody stops it, for kinds that have words of their own for it.
+    pub fn set_interrupted_text(&mut self, text: &'static str) {
+        self.interrupted_text = Some(text);
+    }
+
+    /// What the task fails with if somebody stops it.
+    pub(crate) fn interruption(&self) -> TaskError {
+        self.interrupted_text
+            .map_or_else(TaskError::interrupted, TaskError::new)
     }
 
     /// Writes a line to the log.
@@ -101,7 +114,7 @@ impl Worker {
     /// [`TaskError::interrupted`].
     pub fn check_interrupt(&self) -> Result<(), TaskError> {
         if self.is_interrupted() {
-            Err(TaskError::interrupted())
+            Err(self.interruption())
         } else {
             Ok(())
         }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use pve_daemon::logging::{self, Target};
 use pve_daemon::{BoxError, Program, RunAs, Service, Socket, Start, WorkerContext, cli};
 use pve_qemu::events::{Exit, Server};
-use pve_qemu::{cleanup, journal::SystemLog, runtime, tasks};
+use pve_qemu::{cleanup, hold, journal::SystemLog, runtime, tasks};
+use pve_schema::ids::VmId;
 use pve_schema::{Context, Site};
 
 static PROGRAM: Program = Program {
@@ -51,8 +52,12 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
     let socket = socket.ok_or("no event socket")??;
     let context = worker.context.clone();
     let after_exit = move |exit: Exit| after_exit(&context, exit);
-    let mut server = Server::new(Arc::clone(&worker.context.site), socket, Arc::new(after_exit))?;
+    let context = worker.context.clone();
+    let after_backup = move |vmid| after_backup(&context, vmid);
+    let server = Server::new(Arc::clone(&worker.context.site), socket, Arc::new(after_exit))?;
+    let mut server = server.on_backup_end(Arc::new(after_backup));
     server.handle_leftovers();
+    settle_backups(&worker.context);
     worker.ready();
     Ok(server.run(worker.drain_fd())?)
 }
@@ -65,12 +70,32 @@ fn after_exit(context: &Context, exit: Exit) {
             return;
         }
     };
+    start_if_due(context, exit.vmid, next);
+}
+
+fn start_if_due(context: &Context, vmid: VmId, next: cleanup::Next) {
     if next == cleanup::Next::Start {
-        match tasks::start_after_reboot(context, exit.vmid) {
-            Ok(upid) => log::info!("starting VM {} again: {upid}", exit.vmid),
-            Err(error) => log::error!("unable to start VM {} again: {error}", exit.vmid),
+        match tasks::start_after_reboot(context, vmid) {
+            Ok(upid) => log::info!("starting VM {vmid} again: {upid}"),
+            Err(error) => log::error!("unable to start VM {vmid} again: {error}"),
         }
     }
+}
+
+/// A backup that ended has settled everything itself; one that was killed has not.
+fn after_backup(context: &Context, vmid: VmId) {
+    match hold::settle_after_end(context, vmid, &mut SystemLog) {
+        Ok(next) => start_if_due(context, vmid, next),
+        Err(error) => log::error!("unable to settle what a backup of VM {vmid} left: {error}"),
+    }
+}
+
+/// Settles what backups left that were killed while this daemon did not run.
+fn settle_backups(context: &Context) {
+    for vmid in hold::held(&context.site) {
+        after_backup(context, vmid);
+    }
+    hold::remove_stale_locks(context, &mut SystemLog);
 }
 
 /// Runs a task in this process, which was started for it.

@@ -30,6 +30,7 @@ pub struct Command {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    inherits: bool,
     input: Vec<u8>,
     deadline: Duration,
     output_limit: usize,
@@ -74,6 +75,7 @@ impl Command {
             program: program.into(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            inherits: true,
             input: Vec::new(),
             deadline,
             output_limit: OUTPUT_LIMIT,
@@ -95,6 +97,13 @@ impl Command {
         I::Item: Into<OsString>,
     {
         self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// The command sees no variable of the caller's environment, only those that are set with [`Command::env`].
+    #[must_use]
+    pub fn clean_environment(mut self) -> Self {
+        self.inherits = false;
         self
     }
 
@@ -175,7 +184,11 @@ impl Command {
         } else {
             Stdio::piped()
         };
-        let mut child = std::process::Command::new(&self.program)
+        let mut command = std::process::Command::new(&self.program);
+        if !self.inherits {
+            command.env_clear();
+        }
+        let mut child = command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(stdin)

@@ -71,6 +71,7 @@ pub struct Server {
     /// VMs that were told to end, and when they will be killed.
     ending: Vec<(Process, Instant)>,
     after_exit: Arc<dyn Fn(Exit) + Send + Sync>,
+    after_backup: Option<Arc<dyn Fn(VmId) + Send + Sync>>,
     /// What runs after VMs that have gone.
     cleaning: Vec<JoinHandle<()>>,
 }
@@ -92,8 +93,16 @@ impl Server {
             clients: Vec::new(),
             ending: Vec::new(),
             after_exit,
+            after_backup: None,
             cleaning: Vec::new(),
         })
+    }
+
+    /// `after_backup` runs in a thread of its own when a backup has let go of a VM, be it by dying.
+    #[must_use]
+    pub fn on_backup_end(mut self, after_backup: Arc<dyn Fn(VmId) + Send + Sync>) -> Self {
+        self.after_backup = Some(after_backup);
+        self
     }
 
     /// Serves until `stop` becomes readable, and lets what runs after VMs end first.
@@ -262,12 +271,20 @@ impl Server {
     fn closed(&mut self, index: usize) {
         match self.clients.swap_remove(index).role {
             Role::Stranger => self.handle_leftovers(),
-            Role::Backup(vmid) => self.ask_again(vmid),
+            Role::Backup(vmid) => self.let_go(vmid),
             Role::Vm { vmid, process, state } => self.exited(vmid, process, state),
         }
     }
 
-    /// A backup has let go of a VM: it may have shut down meanwhile.
+    /// A backup has let go of a VM, or has died.
+    fn let_go(&mut self, vmid: VmId) {
+        self.ask_again(vmid);
+        if let Some(after_backup) = self.after_backup.clone() {
+            self.in_a_thread(vmid, move || after_backup(vmid));
+        }
+    }
+
+    /// A VM may have shut down while a backup held it.
     fn ask_again(&mut self, vmid: VmId) {
         for client in &mut self.clients {
             let asked = match &client.role {
@@ -286,6 +303,7 @@ impl Server {
         log::warn!("process {}: {reason}", client.pid);
         match client.role {
             Role::Vm { vmid, process, state } if !process.is_alive() => self.exited(vmid, process, state),
+            Role::Backup(vmid) => self.let_go(vmid),
             Role::Stranger => self.handle_leftovers(),
             _ => {}
         }
@@ -316,12 +334,13 @@ impl Server {
 
     /// Has a VM's end dealt with in a thread of its own.
     fn handle_exit(&mut self, exit: Exit) {
-        let vmid = exit.vmid;
-        self.cleaning.retain(|thread| !thread.is_finished());
         let after_exit = Arc::clone(&self.after_exit);
-        let spawned = std::thread::Builder::new()
-            .name(format!("cleanup-{vmid}"))
-            .spawn(move || after_exit(exit));
+        self.in_a_thread(exit.vmid, move || after_exit(exit));
+    }
+
+    fn in_a_thread(&mut self, vmid: VmId, work: impl FnOnce() + Send + 'static) {
+        self.cleaning.retain(|thread| !thread.is_finished());
+        let spawned = std::thread::Builder::new().name(format!("cleanup-{vmid}")).spawn(work);
         match spawned {
             Ok(thread) => self.cleaning.push(thread),
             Err(error) => log::error!("unable to clean up after VM {vmid} - {error}"),

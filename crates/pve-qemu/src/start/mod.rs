@@ -34,6 +34,7 @@ use crate::config::{MachineType, VmConfig};
 use crate::console::ports;
 use crate::error::VmError;
 use crate::files;
+use crate::hold;
 use crate::hook::{self, Phase};
 use crate::journal::Journal;
 use crate::network::{self, tap_name};
@@ -57,6 +58,9 @@ pub struct Options {
     pub machine: Option<String>,
     /// A `-cpu` argument instead of the config's.
     pub force_cpu: Option<String>,
+    /// The guest does not run yet when the start is done, for a backup: `cont` lets it go. A template may be started so.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// A start without a limit still must not hang for ever.
@@ -68,6 +72,8 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// [`VmError::AlreadyRunning`], the lock, and whatever keeps the guest from coming up; nothing is left behind then.
 pub fn start(context: &Context, vmid: VmId, options: &Options, journal: &mut dyn Journal) -> Result<(), VmError> {
     let _lock = files::lock(context, vmid)?;
+    // A backup that was killed must not keep the guest from starting.
+    hold::settle(context, vmid, journal)?;
     let mut config = files::load(context, vmid)?;
     if check(context, vmid, &config, options)? == Found::HeldByBackup {
         qmp::execute(&context.site, vmid, "cont", Value::Null)?;
@@ -103,7 +109,7 @@ enum Found {
 }
 
 fn check(context: &Context, vmid: VmId, config: &GuestConfig, options: &Options) -> Result<Found, VmError> {
-    if config.is_template() {
+    if config.is_template() && !options.paused {
         return Err(VmError::TemplateStart);
     }
     let running = process::is_running(&context.site, vmid);
@@ -180,7 +186,10 @@ fn prepare(
     if command::needs_spice(&request) {
         request.spice_port = Some(ports::reserve(context, ports::SPICE)?);
     }
-    let line = command::build(request)?;
+    let mut line = command::build(request)?;
+    if options.paused {
+        line.arguments.push("-S".to_owned());
+    }
     for note in &line.notes {
         journal.log(&format!("NOTE: {note}"));
     }

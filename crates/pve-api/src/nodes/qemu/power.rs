@@ -61,6 +61,7 @@ fn start_vm(call: &Call) -> ApiResult {
         timeout: seconds(call, "timeout"),
         machine: call.params.text("machine").map(str::to_owned),
         force_cpu: call.params.text("force-cpu").map(str::to_owned),
+        paused: false,
     };
     start_task(call, "qmstart", vmid, &tasks::Start { vmid, options })
 }
