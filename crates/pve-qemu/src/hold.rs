@@ -272,7 +272,11 @@ fn settle_guest(context: &Context, vmid: VmId, debt: &Debt, journal: &mut dyn Jo
     }
     match (debt.guest, status(site, vmid).as_deref()) {
         (Owed::Running, Ok("paused" | "prelaunch")) => {
-            tell(qmp::execute(site, vmid, "cont", Value::Null).map(drop).map_err(VmError::from));
+            tell(
+                qmp::execute(site, vmid, "cont", Value::Null)
+                    .map(drop)
+                    .map_err(VmError::from),
+            );
         }
         (Owed::Off, Ok("prelaunch")) => tell(quit(context, vmid)),
         (_, Ok(_)) => {}

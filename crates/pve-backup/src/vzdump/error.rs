@@ -2,13 +2,19 @@
 
 use pve_access::AccessError;
 use pve_cfs::CfsError;
+use pve_qemu::error::VmError;
+use pve_qemu::files::FileError;
+use pve_qemu::qmp::QmpError;
 use pve_schema::Failure;
 use pve_schema::failure::ParamErrors;
 use pve_schema::ids::{StorageId, VmId};
 use pve_storage::StorageError;
 use pve_task::StartError;
 
+use crate::compress::CompressError;
+use crate::copy::CopyError;
 use crate::selection::SelectionError;
+use crate::vma::VmaError;
 
 /// What can go wrong with a backup.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +61,47 @@ pub enum VzdumpError {
     /// What keeps the run from beginning, all of it.
     #[error("{}", .0.join("\n"))]
     Setup(Vec<String>),
+    /// A guest failed; the others were done.
+    #[error("job errors")]
+    JobErrors,
+    /// The target has enough backups of the guest.
+    #[error(
+        "There is a max backup limit of {0} enforced by the target storage or the vzdump parameters. Either increase \
+         the limit or delete old backups."
+    )]
+    BackupLimit(u64),
+    /// The archive cannot be protected.
+    #[error("unable to set protected flag - {0}")]
+    Protect(String),
+    /// A volume whose size nobody can tell.
+    #[error("cannot determine size of volume '{volume}' - {reason}")]
+    VolumeSize {
+        /// The volume.
+        volume: String,
+        /// Why.
+        reason: String,
+    },
+    /// The hook script.
+    #[error(transparent)]
+    Hook(#[from] crate::vzdump::hook::HookError),
+    /// The VM, or its config.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// The copy of the disks.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The compressor.
+    #[error(transparent)]
+    Compress(#[from] CompressError),
+    /// An archive that cannot be read.
+    #[error(transparent)]
+    Vma(#[from] VmaError),
+    /// What the system says, and about what.
+    #[error("{0}")]
+    System(String),
+    /// An archive without a config.
+    #[error("ERROR: archive contains no configuration file")]
+    NoConfig,
     /// There is no such guest.
     #[error("unable to find VM '{0}'")]
     NoGuest(VmId),
@@ -73,6 +120,7 @@ impl VzdumpError {
             Self::Storage(error) => error,
             Self::Cfs(error) => error,
             Self::Start(error) => error,
+            Self::Vm(error) => error,
             _ => return None,
         })
     }
@@ -92,5 +140,17 @@ impl Failure for VzdumpError {
             Self::Parameter(errors) => Some(errors),
             _ => self.inner()?.param_errors(),
         }
+    }
+}
+
+impl From<FileError> for VzdumpError {
+    fn from(error: FileError) -> Self {
+        Self::Vm(error.into())
+    }
+}
+
+impl From<QmpError> for VzdumpError {
+    fn from(error: QmpError) -> Self {
+        Self::Vm(error.into())
     }
 }

@@ -45,6 +45,12 @@ impl Retention {
         yearly: 0,
     };
 
+    /// How many backups it keeps at most; 0 is without limit.
+    pub fn sum(&self) -> u64 {
+        let counts = self.counts().into_iter().map(|(_, count)| count);
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// Keys and counts, sorted by key.
     fn counts(&self) -> [(&'static str, u64); 6] {
         [

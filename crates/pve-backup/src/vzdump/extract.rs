@@ -1,0 +1,121 @@
+//! The guest's config inside an archive (reference 05 §10, §12.3). Of an archive only the beginning is read.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Process, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use pve_access::UserConfig;
+use pve_daemon::command::Command;
+use pve_schema::ids::{AuthId, VmId, VolumeId};
+use pve_schema::{Context, errno_text};
+use pve_storage::archive::ArchiveInfo;
+use pve_storage::{Content, StorageError, Storages};
+
+use super::VzdumpError;
+use crate::vma::{Header, Limits, VmaError};
+
+/// How long an archive may take to tell its config: a header of some kilobytes, be it on a slow storage.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The config of a VM in its archive.
+const VM_CONFIG: &str = "qemu-server.conf";
+/// The config of a container in its archive.
+const CT_CONFIG: &str = "./etc/vzdump/pct.conf";
+
+/// The config of the guest that an archive is of. `volume` is a volume id, or – root only – a path.
+///
+/// # Errors
+/// Missing rights, no such archive, an archive without a config.
+pub fn config(context: &Context, access: &UserConfig, caller: &AuthId, volume: &str) -> Result<String, VzdumpError> {
+    let storages = Storages::open(context)?;
+    storages.check_volume_access(access, caller, volume, None, Some(Content::Backup))?;
+    let path = match volume.parse::<VolumeId>() {
+        Ok(id) => {
+            let (_, name) = storages.parse(&id)?;
+            let owner: Option<VmId> = name.owner.and_then(|owner| owner.try_into().ok());
+            if let Some(owner) = owner {
+                access.require_all(caller, &format!("/vms/{owner}"), &["VM.Backup"])?;
+            }
+            storages.activate(&id.storage)?;
+            let path = storages.path(&id)?;
+            if !path.exists() {
+                return Err(StorageError::NoVolume(id).into());
+            }
+            path
+        }
+        Err(_) => PathBuf::from(volume),
+    };
+    of_archive(&path)
+}
+
+/// The config inside of an archive.
+///
+/// # Errors
+/// Its name does not say what it is, it cannot be read, or has no config.
+pub fn of_archive(path: &Path) -> Result<String, VzdumpError> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let no_archive = || VzdumpError::System(format!("ERROR: couldn't determine archive info from '{}'", path.display()));
+    let info = ArchiveInfo::of(name).map_err(|_| no_archive())?;
+    if info.format == "tar" {
+        return of_tar(path, &info);
+    }
+    let header = header_within(path, info.decompressor())?;
+    let config = header.config(VM_CONFIG).ok_or(VzdumpError::NoConfig)?;
+    Ok(String::from_utf8_lossy(config).into_owned())
+}
+
+fn of_tar(path: &Path, info: &ArchiveInfo) -> Result<String, VzdumpError> {
+    let flag = match info.compression {
+        Some("gz") => Some("-z"),
+        Some("lzo") => Some("--lzop"),
+        Some("zst") => Some("--zstd"),
+        Some(_) => Some("--bzip2"),
+        None => None,
+    };
+    // The config is the first member: with the first occurrence found tar stops reading.
+    let tar = Command::new("tar", LIMIT).args(flag).args(["-xO", "--occurrence=1", "-f"]);
+    let output = tar.arg(path).arg(CT_CONFIG).run().map_err(|_| VzdumpError::NoConfig)?;
+    Ok(output.stdout_text())
+}
+
+/// Reads a header on a thread of its own: a storage that hangs must not hold the caller.
+fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> Result<Header, VzdumpError> {
+    let fail = |error: &std::io::Error| {
+        VzdumpError::System(format!("unable to read '{}' - {}", path.display(), errno_text(error)))
+    };
+    let (mut input, mut child): (Box<dyn Read + Send>, Option<Child>) = match decompressor.and_then(|c| c.split_first()) {
+        None => (Box::new(File::open(path).map_err(|error| fail(&error))?), None),
+        Some((program, arguments)) => {
+            let mut command = Process::new(program);
+            command.args(arguments).arg(path).stdin(Stdio::null()).stderr(Stdio::null());
+            let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| fail(&error))?;
+            let output = child.stdout.take();
+            let output = output.ok_or_else(|| fail(&std::io::ErrorKind::BrokenPipe.into()))?;
+            (Box::new(output), Some(child))
+        }
+    };
+    let (sender, receiver) = mpsc::channel();
+    let reader = std::thread::Builder::new().name("vma-header".to_owned()).spawn(move || {
+        let header: Result<Header, VmaError> = Header::read(&mut input, &Limits::default());
+        // Nobody listens any more after the deadline.
+        let _ = sender.send(header);
+    });
+    let header = match reader {
+        Ok(_) => receiver.recv_timeout(LIMIT),
+        Err(error) => return Err(fail(&error)),
+    };
+    if let Some(child) = &mut child {
+        // It has the rest of the archive before it, which nobody wants.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    match header {
+        Ok(header) => Ok(header?),
+        Err(_) => Err(VzdumpError::System(format!(
+            "unable to read '{}' - got timeout",
+            path.display()
+        ))),
+    }
+}
