@@ -1,15 +1,16 @@
 //! A VM that a backup holds, and what is due when the backup dies (reference 05 §7.4, 06b §6.5).
 //!
 //! ```text
-//!  take: marker ─▶ `lock: backup` ─▶ connection to the event daemon ··· owe, owe ··· release: unlock ─▶ marker goes
-//!                                              │                                                    ─▶ connection closes
-//!                                              └── worker killed: the kernel closes it
-//!                                                   ─▶ settle: jobs gone, guest as it was, files gone, unlocked
+//!  take: connection to the event daemon ─▶ marker ─▶ `lock: backup` ··· owe, owe ··· release: unlock ─▶ marker goes
+//!                          │                                                              ─▶ connection closes
+//!                          └── worker killed: the kernel closes it
+//!                               ─▶ settle: jobs gone, guest as it was, files gone, unlocked
 //! ```
 //!
-//! The connection keeps the VM's process while the backup reads from it, even if the guest powers off. The marker tells
-//! whoever finds a dead backup what it owed: the guest its run, the disk its space. It is settled by the event daemon at
-//! once, or – should that not run either – by its next start, the VM's next start or the next backup of the VM.
+//! The marker tells whoever finds a dead backup what it owed: the guest its run, the disk its space. It is settled by the
+//! event daemon at once, or – should that not run either – by its next start, the VM's next start or the next backup of
+//! the VM. A second connection, [`Hold::keep`], keeps the VM's process while the backup reads from it, even if the guest
+//! powers off.
 //!
 //! Not here: what a backup does.
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use pve_schema::ids::VmId;
-use pve_schema::{Context, Site};
+use pve_schema::{Context, Site, errno_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -101,8 +102,10 @@ pub struct Hold {
     vmid: VmId,
     worker: Process,
     debt: Debt,
-    /// Closed when the backup lets go.
-    _connection: Option<UnixStream>,
+    /// Closed when the backup ends, however it ends.
+    _alive: Option<UnixStream>,
+    /// Open while the VM's process is to stay.
+    kept: Option<UnixStream>,
 }
 
 impl Hold {
@@ -125,7 +128,10 @@ impl Hold {
                 started: Stat::read(pid).map_or(0, |stat| stat.started),
             },
             debt: Debt::default(),
-            _connection: connect(&context.site, vmid, journal),
+            _alive: connect(&context.site, "backup", vmid)
+                .inspect_err(|error| journal.warn(&unreachable(error)))
+                .ok(),
+            kept: None,
         };
         // Before the lock: should this process die in between, somebody still knows whose lock it is.
         hold.write()?;
@@ -134,6 +140,19 @@ impl Hold {
             return Err(error.into());
         }
         Ok(hold)
+    }
+
+    /// Has the VM's process stay from now on, even if the guest powers off. Without the event daemon the process stays
+    /// anyway.
+    pub fn keep(&mut self) {
+        self.kept = connect(&self.context.site, "vzdump", self.vmid)
+            .inspect_err(|error| log::warn!("{}", unreachable(error)))
+            .ok();
+    }
+
+    /// Lets a guest that powered off end.
+    pub fn keep_no_longer(&mut self) {
+        self.kept = None;
     }
 
     /// What is owed now.
@@ -192,17 +211,17 @@ fn marker_error(source: io::Error) -> VmError {
     }
 }
 
-/// Tells the event daemon that the VM's process is to stay. Without that daemon the backup goes on: only a guest that
-/// powers off meanwhile could end it.
-fn connect(site: &Site, vmid: VmId, journal: &mut dyn Journal) -> Option<UnixStream> {
-    let connected = UnixStream::connect(runtime::event_socket(site)).and_then(|mut stream| {
-        let hello = json!({ "vzdump": { "vmid": vmid.to_string() } });
-        stream.write_all(hello.to_string().as_bytes())?;
-        Ok(stream)
-    });
-    connected
-        .inspect_err(|error| journal.warn(&format!("unable to tell qmeventd about the backup - {error}")))
-        .ok()
+/// Introduces this process to the event daemon: as one that needs the VM's process (`vzdump`), or as one whose end is to
+/// be noticed (`backup`).
+fn connect(site: &Site, word: &str, vmid: VmId) -> io::Result<UnixStream> {
+    let mut stream = UnixStream::connect(runtime::event_socket(site))?;
+    let hello = json!({ word: { "vmid": vmid.to_string() } });
+    stream.write_all(hello.to_string().as_bytes())?;
+    Ok(stream)
+}
+
+fn unreachable(error: &io::Error) -> String {
+    format!("unable to tell qmeventd about the backup - {}", errno_text(error))
 }
 
 /// VMs with a backup's marker, alive or not.

@@ -8,6 +8,7 @@ mod status;
 mod storage;
 mod tasks;
 mod viewer;
+mod vzdump;
 
 use pve_contract::id;
 use pve_rest::Registry;
@@ -21,6 +22,7 @@ pub(crate) fn register(registry: &mut Registry) {
     rrddata::register(registry);
     storage::register(registry);
     tasks::register(registry);
+    vzdump::register(registry);
 }
 
 /// Adds the kinds of task that are defined below this folder.

@@ -19,13 +19,7 @@ pub(crate) fn register(registry: &mut Registry) {
 async fn start(call: Call) -> ApiResult {
     blocking(move || {
         let access = AccessControl::load(&call.context)?;
-        let answer = vzdump::request(
-            &call.context,
-            &access,
-            &call.auth_id(),
-            &call.request_id,
-            &call.params,
-        )?;
+        let answer = vzdump::request(&call.context, &access, &call.auth_id(), &call.request_id, &call.params)?;
         Ok::<_, ApiError>(Value::from(answer.text()).into())
     })
     .await

@@ -236,7 +236,7 @@ impl Header {
     }
 
     /// Reads a header, and no byte more than that.
-    pub(super) fn read(input: &mut impl Read, limits: &Limits) -> Result<Self, VmaError> {
+    pub(crate) fn read(input: &mut impl Read, limits: &Limits) -> Result<Self, VmaError> {
         let mut bytes = vec![0; FIXED];
         fill(input, &mut bytes)?;
         if array(&bytes, 0) != MAGIC {

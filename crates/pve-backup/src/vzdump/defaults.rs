@@ -50,9 +50,7 @@ pub fn defaults(
         let value = match name {
             "performance" => Some(performance(merged)),
             "fleecing" => Some(fleecing(merged)),
-            "exclude-path" => conf
-                .has(name)
-                .then(|| Value::from(conf.list(name).join(","))),
+            "exclude-path" => conf.has(name).then(|| Value::from(conf.list(name).join(","))),
             "mailto" => merged
                 .text(name)
                 .map(|text| Value::from(pve_schema::list::split(text).join(","))),
@@ -101,7 +99,9 @@ fn performance(merged: Merged<'_>) -> Value {
 }
 
 fn fleecing(merged: Merged<'_>) -> Value {
-    let set = merged.text("fleecing").and_then(|text| properties("backup-fleecing", text));
+    let set = merged
+        .text("fleecing")
+        .and_then(|text| properties("backup-fleecing", text));
     let enabled = set.as_ref().is_some_and(|set| set.is_set("enabled"));
     let mut value = json!({ "enabled": u8::from(enabled) });
     if let Some(storage) = set.as_ref().and_then(|set| set.get("storage")) {
@@ -113,9 +113,7 @@ fn fleecing(merged: Merged<'_>) -> Value {
 /// A value as its type is told to clients.
 fn typed(kind: Kind, text: &str) -> Value {
     match kind {
-        Kind::Boolean => Value::from(u8::from(
-            pve_schema::check::boolean_word(text).unwrap_or(false),
-        )),
+        Kind::Boolean => Value::from(u8::from(pve_schema::check::boolean_word(text).unwrap_or(false))),
         Kind::Integer => text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from),
         _ => Value::from(text),
     }

@@ -56,7 +56,12 @@ pub fn config(context: &Context, access: &UserConfig, caller: &AuthId, volume: &
 /// Its name does not say what it is, it cannot be read, or has no config.
 pub fn of_archive(path: &Path) -> Result<String, VzdumpError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let no_archive = || VzdumpError::System(format!("ERROR: couldn't determine archive info from '{}'", path.display()));
+    let no_archive = || {
+        VzdumpError::System(format!(
+            "ERROR: couldn't determine archive info from '{}'",
+            path.display()
+        ))
+    };
     let info = ArchiveInfo::of(name).map_err(|_| no_archive())?;
     if info.format == "tar" {
         return of_tar(path, &info);
@@ -75,7 +80,9 @@ fn of_tar(path: &Path, info: &ArchiveInfo) -> Result<String, VzdumpError> {
         None => None,
     };
     // The config is the first member: with the first occurrence found tar stops reading.
-    let tar = Command::new("tar", LIMIT).args(flag).args(["-xO", "--occurrence=1", "-f"]);
+    let tar = Command::new("tar", LIMIT)
+        .args(flag)
+        .args(["-xO", "--occurrence=1", "-f"]);
     let output = tar.arg(path).arg(CT_CONFIG).run().map_err(|_| VzdumpError::NoConfig)?;
     Ok(output.stdout_text())
 }
@@ -85,11 +92,16 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
     let fail = |error: &std::io::Error| {
         VzdumpError::System(format!("unable to read '{}' - {}", path.display(), errno_text(error)))
     };
-    let (mut input, mut child): (Box<dyn Read + Send>, Option<Child>) = match decompressor.and_then(|c| c.split_first()) {
+    let (mut input, mut child): (Box<dyn Read + Send>, Option<Child>) = match decompressor.and_then(|c| c.split_first())
+    {
         None => (Box::new(File::open(path).map_err(|error| fail(&error))?), None),
         Some((program, arguments)) => {
             let mut command = Process::new(program);
-            command.args(arguments).arg(path).stdin(Stdio::null()).stderr(Stdio::null());
+            command
+                .args(arguments)
+                .arg(path)
+                .stdin(Stdio::null())
+                .stderr(Stdio::null());
             let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| fail(&error))?;
             let output = child.stdout.take();
             let output = output.ok_or_else(|| fail(&std::io::ErrorKind::BrokenPipe.into()))?;
@@ -97,11 +109,13 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
         }
     };
     let (sender, receiver) = mpsc::channel();
-    let reader = std::thread::Builder::new().name("vma-header".to_owned()).spawn(move || {
-        let header: Result<Header, VmaError> = Header::read(&mut input, &Limits::default());
-        // Nobody listens any more after the deadline.
-        let _ = sender.send(header);
-    });
+    let reader = std::thread::Builder::new()
+        .name("vma-header".to_owned())
+        .spawn(move || {
+            let header: Result<Header, VmaError> = Header::read(&mut input, &Limits::default());
+            // Nobody listens any more after the deadline.
+            let _ = sender.send(header);
+        });
     let header = match reader {
         Ok(_) => receiver.recv_timeout(LIMIT),
         Err(error) => return Err(fail(&error)),

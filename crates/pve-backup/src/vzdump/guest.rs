@@ -30,7 +30,7 @@ use crate::compress::Compressor;
 use crate::copy::{self, CopyError, Limits, Source};
 use crate::text;
 
-/// Names end in seconds: a second backup within one waits for the next name, but not for ever.
+/// Names end in seconds: a second backup within one gets a later name, but not one that is far from the truth.
 const NAME_TRIES: i64 = 60;
 
 /// Backs a guest up: whether that worked. Everything about it is in the logs.
@@ -183,6 +183,7 @@ impl Guest {
         run.log
             .info(&format!("creating vzdump archive '{}'", names.target.display()));
         if !source.disks.is_empty() {
+            hold.keep();
             vm.bring_up(hold, &mut run.log)?;
         }
         run.check_interrupt()?;
@@ -204,6 +205,7 @@ impl Guest {
         if copied.is_err() && !source.disks.is_empty() {
             guard.let_go();
         }
+        hold.keep_no_longer();
         match copied {
             Ok(_) => compressor.finish()?,
             // Why a pipe broke is what the program at its end tells.
@@ -214,6 +216,7 @@ impl Guest {
             }
             Err(error) => return Err(error.into()),
         }
+        vm.put_away(hold, &mut run.log)?;
         run.check_interrupt()?;
         names.publish(&file).map_err(io)?;
         let size = fs::metadata(&names.target).map_or(0, |metadata| metadata.len());
@@ -301,6 +304,10 @@ impl Guest {
     fn choose_names(&mut self, run: &mut Run<'_, '_>, kind: &'static str) -> i64 {
         run.place.sweep(kind, self.vmid);
         let now = run.context.now();
+        // A name is younger than those before it, also within the same second: what is youngest is what stays.
+        let newest = run.place.newest(kind, self.vmid);
+        let is_near = |newest: &i64| (now..now.saturating_add(NAME_TRIES)).contains(newest);
+        let now = newest.filter(is_near).map_or(now, |newest| newest.saturating_add(1));
         let extension = format!(".vma{}", run.compression.extension());
         let names = |begin: i64| {
             let tmpdir = run.options.tmpdir.as_deref();

@@ -93,6 +93,12 @@ impl Place {
         Ok(found)
     }
 
+    /// When the youngest archive of a guest was made, as its name tells.
+    pub(super) fn newest(&self, kind: &str, vmid: VmId) -> Option<i64> {
+        let existing = self.existing(kind, vmid).unwrap_or_default();
+        existing.into_iter().map(|archive| archive.time).max()
+    }
+
     /// Removes what earlier runs left of their work on a guest when they were killed. Nobody else backs the guest up
     /// now: it is this node's, and so is the lock.
     pub(super) fn sweep(&self, kind: &str, vmid: VmId) {

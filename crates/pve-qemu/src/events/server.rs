@@ -43,7 +43,10 @@ enum Role {
         process: Process,
         state: VmState,
     },
+    /// It needs the VM's process.
     Backup(VmId),
+    /// A backup itself.
+    Worker(VmId),
 }
 
 #[derive(Debug)]
@@ -98,7 +101,7 @@ impl Server {
         })
     }
 
-    /// `after_backup` runs in a thread of its own when a backup has let go of a VM, be it by dying.
+    /// `after_backup` runs in a thread of its own when a backup has ended, be it that it was killed.
     #[must_use]
     pub fn on_backup_end(mut self, after_backup: Arc<dyn Fn(VmId) + Send + Sync>) -> Self {
         self.after_backup = Some(after_backup);
@@ -271,14 +274,14 @@ impl Server {
     fn closed(&mut self, index: usize) {
         match self.clients.swap_remove(index).role {
             Role::Stranger => self.handle_leftovers(),
-            Role::Backup(vmid) => self.let_go(vmid),
+            Role::Backup(vmid) => self.ask_again(vmid),
+            Role::Worker(vmid) => self.backup_ended(vmid),
             Role::Vm { vmid, process, state } => self.exited(vmid, process, state),
         }
     }
 
-    /// A backup has let go of a VM, or has died.
-    fn let_go(&mut self, vmid: VmId) {
-        self.ask_again(vmid);
+    /// A backup has ended, or was killed.
+    fn backup_ended(&mut self, vmid: VmId) {
         if let Some(after_backup) = self.after_backup.clone() {
             self.in_a_thread(vmid, move || after_backup(vmid));
         }
@@ -303,7 +306,8 @@ impl Server {
         log::warn!("process {}: {reason}", client.pid);
         match client.role {
             Role::Vm { vmid, process, state } if !process.is_alive() => self.exited(vmid, process, state),
-            Role::Backup(vmid) => self.let_go(vmid),
+            Role::Backup(vmid) => self.ask_again(vmid),
+            Role::Worker(vmid) => self.backup_ended(vmid),
             Role::Stranger => self.handle_leftovers(),
             _ => {}
         }
@@ -379,6 +383,7 @@ fn identify(site: &Site, pid: i32) -> Option<(VmId, Process)> {
 fn introduce(vm: Option<(VmId, Process)>, message: &Value) -> Result<Role, Garbage> {
     match introduction(message)? {
         Introduction::Backup(vmid) => Ok(Role::Backup(vmid)),
+        Introduction::Worker(vmid) => Ok(Role::Worker(vmid)),
         Introduction::Vm => {
             let (vmid, process) = vm.ok_or(Garbage)?;
             Ok(Role::Vm {

@@ -51,6 +51,8 @@ pub(crate) enum Introduction {
     Vm,
     /// Somebody who needs the VM's process to stay until the connection closes.
     Backup(VmId),
+    /// The process of a backup, whose end – when the connection closes – is to be noticed. Our own word.
+    Worker(VmId),
 }
 
 /// Reads a client's first message.
@@ -61,13 +63,18 @@ pub(crate) fn introduction(message: &Value) -> Result<Introduction, Garbage> {
     if message.get("QMP").is_some() {
         return Ok(Introduction::Vm);
     }
-    let vmid = message.pointer("/vzdump/vmid").ok_or(Garbage)?;
+    let holder = message.pointer("/vzdump/vmid");
+    let vmid = holder.or_else(|| message.pointer("/backup/vmid")).ok_or(Garbage)?;
     let text = match vmid {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         _ => return Err(Garbage),
     };
-    text.parse().map(Introduction::Backup).map_err(|_| Garbage)
+    let vmid = text.parse().map_err(|_| Garbage)?;
+    Ok(match holder {
+        Some(_) => Introduction::Backup(vmid),
+        None => Introduction::Worker(vmid),
+    })
 }
 
 /// What is to be done for a VM.
@@ -174,6 +181,8 @@ mod tests {
             (json!({"vzdump": {"vmid": "105"}}), Ok(Introduction::Backup(vmid))),
             (json!({"vzdump": {"vmid": 105}}), Ok(Introduction::Backup(vmid))),
             (json!({"vzdump": {"vmid": "5"}}), Err(Garbage)),
+            (json!({"backup": {"vmid": "105"}}), Ok(Introduction::Worker(vmid))),
+            (json!({"backup": {}}), Err(Garbage)),
             (json!({"event": "SHUTDOWN"}), Err(Garbage)),
             (json!([]), Err(Garbage)),
         ];
