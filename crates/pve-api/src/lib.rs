@@ -22,7 +22,6 @@ pub fn register(registry: &mut Registry) {
 /// Adds every kind of task that a handler of this crate starts.
 pub fn register_tasks(kinds: &mut pve_task::Kinds) {
     nodes::register_tasks(kinds);
-    pve_backup::register_tasks(kinds);
     pve_qemu::tasks::register_tasks(kinds);
     pve_storage::register_tasks(kinds);
     pve_backup::register_tasks(kinds);
