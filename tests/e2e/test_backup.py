@@ -295,7 +295,6 @@ def incompressible(lab, writer):
     [
         ({"vmid": "410", "all": 1}, "option conflicts with option 'vmid'"),
         ({}, "property is missing"),
-        ({"vmid": "410", "storage": "nowhere"}, "nowhere"),
         ({"vmid": "410", "storage": "local", "notes-template": "{{foo}}"}, "variable 'foo' at char 2"),
     ],
 )
