@@ -295,7 +295,7 @@ def incompressible(lab, writer):
     [
         ({"vmid": "410", "all": 1}, "option conflicts with option 'vmid'"),
         ({}, "property is missing"),
-        ({"vmid": "410", "storage": "local", "notes-template": "{{foo}}"}, "variable 'foo' at char 2"),
+        ({"vmid": "410", "storage": "local", "notes-template": "{{foo}}"}, "variable 'foo' at char 4"),
     ],
 )
 def test_a_wrong_order_is_refused_at_once(lab, api, parameters, message):

@@ -21,7 +21,7 @@ def blocks(page):
 
 
 def test_the_page(playground):
-    root = playground / "backup"
+    root = playground / "page"
     needed = ["export PVE_LAB_ROOT", 'eval "$(pve-lab ticket', "api() {", "task() {"]
     tour = [block for block in blocks("docs/tour.md") if any(text in block for text in needed)]
     assert len(tour) == len(needed), "the tour no longer defines what the page needs"
