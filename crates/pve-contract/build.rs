@@ -1,9 +1,14 @@
-//! Turns `contract/pve-9.2.json` and `contract/formats.json` into static tables (`tables.rs` in the output folder).
+//! Turns `contract/pve-9.2.json` and `contract/formats.json` into static tables (`tables.rs` in the output folder), and
+//! into the OpenAPI description of the same (`openapi.json.gz`).
 //!
 //! The tables are plain statics: nothing runs at start-up, and equal lists, patterns and schemas are one static.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::{env, fs};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 #[path = "build/contract.rs"]
 mod contract;
@@ -11,6 +16,8 @@ mod contract;
 mod emit;
 #[path = "build/methods.rs"]
 mod methods;
+#[path = "build/openapi.rs"]
+mod openapi;
 #[path = "build/schemas.rs"]
 mod schemas;
 
@@ -30,6 +37,10 @@ fn main() -> Result<()> {
         println!("cargo:rerun-if-changed={source}");
     }
     let tables = contract::tables(&contract, &formats)?;
-    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("tables.rs"), tables)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("tables.rs"), tables)?;
+    let mut description = GzEncoder::new(Vec::new(), Compression::best());
+    description.write_all(&serde_json::to_vec(&openapi::describe(&contract)?)?)?;
+    fs::write(out.join("openapi.json.gz"), description.finish()?)?;
     Ok(())
 }

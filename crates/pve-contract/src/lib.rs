@@ -13,4 +13,7 @@ pub use call::{Merged, check_call, merge};
 pub use method::{Check, GroupsParam, Method, MethodId, Permissions, UserClass, Verb};
 pub use pve_schema::schema::Parameter;
 pub use route::{NotFound, Route, route};
+/// The contract as an OpenAPI 3.1 description in JSON, packed by gzip.
+pub static OPENAPI_GZIP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi.json.gz"));
+
 pub use tables::{RELEASE, find, id, method, methods, named, named_format, paths, property, property_format};

@@ -108,6 +108,8 @@ pub(crate) enum Place {
         /// The rest, percent-decoded: empty, or starting with a slash.
         path: String,
     },
+    /// The description of the API for machines.
+    Description,
     /// Below `/api2`, but no call.
     NoCall,
     /// Anything else, percent-decoded.
@@ -121,6 +123,9 @@ pub(crate) fn place(raw: &str) -> Place {
     let path = format!("/{}", decoded.trim_start_matches('/'));
     if path == "/" {
         return Place::Start;
+    }
+    if path == "/api2/openapi.json" {
+        return Place::Description;
     }
     let Some(rest) = path.strip_prefix("/api2") else {
         return Place::File(path);
@@ -160,6 +165,8 @@ mod tests {
             ("/", Place::Start),
             ("/api2", Place::NoCall),
             ("/api2/", Place::NoCall),
+            ("/api2/openapi.json", Place::Description),
+            ("/api2/openapi.json/", Place::NoCall),
             ("/api2/x/ok", Place::NoCall),
             ("/api2/Json/ok", Place::NoCall),
             ("/api2foo/json/ok", Place::NoCall),

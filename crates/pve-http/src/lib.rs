@@ -16,6 +16,7 @@
 //! | `websocket` | the console relay |
 //! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
 //! | `format` | json, extjs, htmljs, spiceconfig |
+//! | `start_page`, `openapi` | what the server says of itself without login |
 //! | `answer` | status line, headers, compression |
 //! | [`access_log`] | one line per request |
 //!
@@ -30,6 +31,7 @@ mod forward;
 mod head;
 mod local;
 mod multipart;
+mod openapi;
 mod params;
 mod refusal;
 mod serve;

@@ -21,6 +21,7 @@ use crate::answer::{Answer, Body, Payload, Terms};
 use crate::format::Format;
 use crate::forward;
 use crate::head::{self, Place};
+use crate::openapi;
 use crate::params::{self, Encoding, Input};
 use crate::refusal::Refusal;
 use crate::server::{Connection, Shared};
@@ -81,6 +82,11 @@ impl Connection {
                 Ok(start_page::page(head::host(request.headers())))
             }
             Place::Start => Err(Refusal::NoSuchFile("/".to_owned())),
+            Place::Description if verb == Verb::Get => {
+                let accepted = self.shared.accept_encoding(request.headers());
+                openapi::description(accepted.as_deref())
+            }
+            Place::Description => Err(Refusal::NoSuchUri),
             Place::File(path) => Err(Refusal::NoSuchFile(path)),
             Place::NoCall => Err(Refusal::NoSuchUri),
             Place::Api { format, path } => {
