@@ -49,6 +49,11 @@ impl Stamp {
         }
     }
 
+    /// Of a file anywhere, such as a key that the administrator keeps elsewhere; `None` if it cannot be looked at.
+    pub fn of_path(path: &Path) -> Option<Self> {
+        fs::metadata(path).ok().map(|meta| Self::of(&meta))
+    }
+
     /// When the content was last changed, Unix seconds.
     pub fn mtime(&self) -> i64 {
         self.mtime.0

@@ -29,7 +29,7 @@ use crate::config::ServerConfig;
 use crate::forward::Forwarder;
 use crate::head::MAX_HEADER_LINES;
 use crate::serve::serve;
-use crate::tls;
+use crate::tls::Live;
 use crate::transport::{Transport, Wire};
 
 /// Most unread bytes of a connection: a whole body and its head (reference 01 §3.1).
@@ -117,10 +117,10 @@ impl Server {
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         let mut drain = pin!(drain);
-        let acceptor = match &self.config.tls {
+        let tls = match &self.config.tls {
             None => None,
             Some(settings) => tokio::select! {
-                acceptor = tls::acceptor(settings) => Some(acceptor),
+                live = Live::start(settings.clone()) => Some(live),
                 () = &mut drain => return Ok(()),
             },
         };
@@ -135,7 +135,7 @@ impl Server {
         let (alive, mut ended) = mpsc::channel(1);
         let door = Door {
             shared,
-            acceptor,
+            tls,
             phases,
             alive,
             slots: Arc::new(Semaphore::new(limits.connections)),
@@ -158,7 +158,7 @@ impl Server {
 /// Where connections come in.
 struct Door {
     shared: Arc<Shared>,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Live>,
     phases: watch::Receiver<Phase>,
     alive: mpsc::Sender<()>,
     slots: Arc<Semaphore>,
@@ -199,7 +199,7 @@ impl Door {
             alive: self.alive.clone(),
             _slot: slot,
         };
-        let acceptor = self.acceptor.clone();
+        let acceptor = self.tls.as_ref().map(Live::acceptor);
         tokio::spawn(async move {
             let idle = connection.shared.config.limits.idle;
             if let Ok(Some((wire, plain_on_tls))) = timeout(idle, handshake(stream, acceptor)).await {

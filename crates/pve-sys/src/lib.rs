@@ -5,6 +5,7 @@
 //! | module | calls |
 //! |---|---|
 //! | [`crypt`] | libcrypt: password hashes |
+//! | [`dh`] | AWS-LC: Diffie-Hellman in groups that an administrator chose |
 //! | [`kvm`], [`io_uring`] | the kernel: what QEMU may use |
 //! | [`ioprio`] | the kernel: I/O priorities |
 //! | [`pam`] | libpam: log-in checks of the machine's own users |
@@ -12,6 +13,7 @@
 //! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
 
 pub mod crypt;
+pub mod dh;
 pub mod io_uring;
 pub mod ioprio;
 pub mod kvm;

@@ -36,6 +36,7 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     let site = &start.context.site;
     let settings = Settings::read(site, PROGRAM.name)?;
     let address = settings.listen_address(site);
+    tls(&start.context, &settings.tls).log_notes();
     Ok(Service {
         workers: settings.max_workers,
         listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
@@ -67,16 +68,11 @@ fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
 }
 
 fn tls(context: &Context, settings: &Tls) -> TlsSettings {
-    let not_yet = [
-        ("CIPHERS", settings.ciphers.is_some()),
-        ("CIPHERSUITES", settings.cipher_suites.is_some()),
-        ("DHPARAMS", settings.dh_params.is_some()),
-    ];
-    for (key, _) in not_yet.iter().filter(|(_, is_set)| *is_set) {
-        log::warn!("{key} is set, but has no effect in this version");
-    }
     TlsSettings {
         key_file: settings.key_file.clone(),
+        ciphers: settings.ciphers.clone(),
+        cipher_suites: settings.cipher_suites.clone(),
+        dh_params: settings.dh_params.clone(),
         disable_tls12: settings.disable_tls_1_2,
         disable_tls13: settings.disable_tls_1_3,
         honor_cipher_order: settings.honor_cipher_order,

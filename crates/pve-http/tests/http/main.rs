@@ -7,6 +7,7 @@ mod calls;
 mod connections;
 mod forwarding;
 mod support;
+mod tls;
 mod tunnels;
 mod uploads;
 mod websockets;

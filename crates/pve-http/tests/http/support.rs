@@ -23,6 +23,15 @@ pub(crate) const TOKEN: &str = "Authorization: PVEAPIToken=root@pam!ci=6f9c0d53-
 /// No wait of a test lasts longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Polls until a condition holds.
+pub(crate) async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "waited in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// A site with the user `root@pam`, a token and keys.
 pub(crate) struct Lab {
     dir: Arc<TempDir>,

@@ -1,23 +1,41 @@
-//! TLS: which certificate, and how rustls is set up (reference 01 §2.6, 12 §2).
+//! TLS: what the administrator set, and how rustls does it (reference 01 §2.6, 12 §1 and §2).
 //!
-//! TLS 1.2 and 1.3, no client certificates, no ALPN: clients match on reason phrases, which HTTP/2 does not have. The
-//! cipher-list language, DH parameters and tickets shared between workers are not done yet.
+//! | module | holds |
+//! |---|---|
+//! | `certificate` | which certificate is shown |
+//! | `suites`, `cipher_list` | OpenSSL's names of ciphers, and its language of lists of them |
+//! | `provider` | which of them are to be had, in the administrator's order |
+//! | `dh_params`, `dhe` | finite-field Diffie-Hellman, which rustls has not |
+//! | `live` | the configuration in use, and its replacement when a file changes |
+//!
+//! TLS 1.2 and 1.3, no client certificates, no ALPN: clients match on reason phrases, which HTTP/2 does not have.
+//! Tickets are not shared between workers yet.
 
-use std::path::{Path, PathBuf};
+mod certificate;
+mod cipher_list;
+mod dh_params;
+mod dhe;
+mod live;
+mod provider;
+mod suites;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pve_cfs::{Cfs, CfsError};
+use pve_cfs::CfsError;
 use pve_schema::Context;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
 
-/// How long to wait before a certificate that could not be loaded is tried again (reference 01 §1.4).
-const RETRY: Duration = Duration::from_secs(5);
+pub use cipher_list::CipherListError;
+pub use dh_params::ParametersError;
+pub(crate) use live::Live;
+
+/// How often the files are looked at: a new certificate is in use after this time at the latest.
+const RECHECK: Duration = Duration::from_secs(5);
 
 /// TLS as the administrator set it.
 #[derive(Debug, Clone)]
@@ -26,12 +44,20 @@ pub struct TlsSettings {
     pub context: Context,
     /// `TLS_KEY_FILE`: the key of the web interface's own certificate, wherever it is.
     pub key_file: Option<PathBuf>,
+    /// `CIPHERS`: OpenSSL's cipher list for TLS 1.2; `None` is the built-in list.
+    pub ciphers: Option<String>,
+    /// `CIPHERSUITES`: OpenSSL's names of suites for TLS 1.3, with colons between; `None` is all.
+    pub cipher_suites: Option<String>,
+    /// `DHPARAMS`: a PEM file; `None` is the built-in group.
+    pub dh_params: Option<PathBuf>,
     /// `DISABLE_TLS_1_2`.
     pub disable_tls12: bool,
     /// `DISABLE_TLS_1_3`.
     pub disable_tls13: bool,
     /// `HONOR_CIPHER_ORDER`: the server chooses among the ciphers that both have.
     pub honor_cipher_order: bool,
+    /// How often the files are looked at; tests shorten it.
+    pub recheck: Duration,
 }
 
 impl TlsSettings {
@@ -40,9 +66,22 @@ impl TlsSettings {
         Self {
             context,
             key_file: None,
+            ciphers: None,
+            cipher_suites: None,
+            dh_params: None,
             disable_tls12: false,
             disable_tls13: false,
             honor_cipher_order: true,
+            recheck: RECHECK,
+        }
+    }
+
+    /// Says in the log what of the lists of ciphers cannot be had. Whether they can be used at all shows later.
+    pub fn log_notes(&self) {
+        if let Ok(selection) = provider::select(self) {
+            for (level, text) in &selection.notes {
+                log::log!(*level, "{text}");
+            }
         }
     }
 }
@@ -53,6 +92,44 @@ pub enum TlsError {
     /// Nothing is left to speak.
     #[error("misconfigured TLS settings - cannot disable all supported TLS versions!")]
     NoVersion,
+    /// `CIPHERS` is no cipher list.
+    #[error("'{list}' was not accepted as a valid cipher list - {reason}")]
+    Ciphers {
+        /// As it was set.
+        list: String,
+        /// What is wrong with it.
+        reason: CipherListError,
+    },
+    /// `CIPHERS` names only ciphers that do not exist here.
+    #[error("'{list}' was not accepted as a valid cipher list - none of its ciphers is supported: {names}")]
+    NoCipher {
+        /// As it was set.
+        list: String,
+        /// The first of its ciphers.
+        names: String,
+    },
+    /// `@SECLEVEL` excludes everything.
+    #[error("'{list}' was not accepted as a valid cipher list - nothing reaches its security level")]
+    Level {
+        /// As it was set.
+        list: String,
+    },
+    /// `DHPARAMS` cannot be opened.
+    #[error("{path}: failed to open DH parameter file: {reason}")]
+    OpenParameters {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// `DHPARAMS` holds no group.
+    #[error("{path}: {reason}")]
+    Parameters {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: ParametersError,
+    },
     /// A file below `/etc/pve` cannot be read.
     #[error(transparent)]
     Cfs(#[from] CfsError),
@@ -72,112 +149,53 @@ pub enum TlsError {
     },
 }
 
-/// A certificate chain and its key, as PEM text, with the names for messages.
-struct Pair {
-    certificate_path: String,
-    certificate: Vec<u8>,
-    key_path: String,
-    key: Vec<u8>,
-}
-
-/// Sets TLS up; a certificate that cannot be loaded is logged and tried again until it can: once it is repaired, the
-/// server works without anybody's help.
-pub(crate) async fn acceptor(settings: &TlsSettings) -> TlsAcceptor {
-    loop {
-        let task = settings.clone();
-        match tokio::task::spawn_blocking(move || server_config(&task)).await {
-            Ok(Ok(config)) => return TlsAcceptor::from(Arc::new(config)),
-            Ok(Err(error)) => log::error!("{error}"),
-            Err(error) => log::error!("loading the certificate failed: {error}"),
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
 /// Reads certificate and key and sets rustls up.
 ///
 /// # Errors
 /// [`TlsError`].
 pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
+    let ticketer = aws_lc_rs::Ticketer::new().map_err(|reason| TlsError::Rustls {
+        path: "session tickets".to_owned(),
+        reason,
+    })?;
+    build(settings, ticketer)
+}
+
+/// Sets rustls up with tickets that outlive a change of certificates.
+fn build(settings: &TlsSettings, ticketer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
     let versions: &[_] = match (settings.disable_tls12, settings.disable_tls13) {
         (false, false) => &[&TLS13, &TLS12],
         (true, false) => &[&TLS13],
         (false, true) => &[&TLS12],
         (true, true) => return Err(TlsError::NoVersion),
     };
-    let pair = choose(settings)?;
-    let chain = CertificateDer::pem_slice_iter(&pair.certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .ok()
-        .filter(|chain| !chain.is_empty())
-        .ok_or_else(|| TlsError::Certificate(pair.certificate_path.clone()))?;
-    let key = PrivateKeyDer::from_pem_slice(&pair.key).map_err(|_| TlsError::Key(pair.key_path.clone()))?;
+    let provider = provider::select(settings)?.provider()?;
+    let pair = certificate::choose(settings)?;
+    let (chain, key) = pair.read()?;
     let refused = |reason| TlsError::Rustls {
         path: pair.certificate_path.clone(),
         reason,
     };
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(versions)
         .map_err(refused)?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(refused)?;
     config.ignore_client_order = settings.honor_cipher_order;
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(refused)?;
+    config.ticketer = ticketer;
+    if pair.is_own() {
+        let path = &pair.certificate_path;
+        log::info!("Using '{path}' as certificate for the web interface.");
+    }
     Ok(config)
-}
-
-/// Chooses the web interface's own certificate if it and its key are there, else the node's.
-fn choose(settings: &TlsSettings) -> Result<Pair, TlsError> {
-    let cfs = Cfs::new(&settings.context);
-    let own = "local/pveproxy-ssl.pem";
-    if let Some(certificate) = cfs.read(own)? {
-        let (key_path, key) = match &settings.key_file {
-            Some(path) => (path.display().to_string(), read_key(&cfs, path)?),
-            None => (
-                "/etc/pve/local/pveproxy-ssl.key".to_owned(),
-                cfs.read("local/pveproxy-ssl.key")?,
-            ),
-        };
-        if let Some(key) = key {
-            log::info!("Using '/etc/pve/{own}' as certificate for the web interface.");
-            return Ok(Pair {
-                certificate_path: format!("/etc/pve/{own}"),
-                certificate,
-                key_path,
-                key,
-            });
-        }
-    }
-    let certificate_path = "/etc/pve/local/pve-ssl.pem".to_owned();
-    let key_path = "/etc/pve/local/pve-ssl.key".to_owned();
-    let missing = || TlsError::Certificate(certificate_path.clone());
-    Ok(Pair {
-        certificate: cfs.read("local/pve-ssl.pem")?.ok_or_else(missing)?,
-        key: cfs
-            .read("local/pve-ssl.key")?
-            .ok_or_else(|| TlsError::Key(key_path.clone()))?,
-        certificate_path,
-        key_path,
-    })
-}
-
-/// A key that the administrator named: below `/etc/pve` or anywhere else.
-fn read_key(cfs: &Cfs, path: &Path) -> Result<Option<Vec<u8>>, TlsError> {
-    if let Some(rel) = path.strip_prefix("/etc/pve").ok().and_then(Path::to_str) {
-        return Ok(cfs.read(rel)?);
-    }
-    if !path.is_file() {
-        return Ok(None);
-    }
-    std::fs::read(path)
-        .map(Some)
-        .map_err(|_| TlsError::Key(path.display().to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use super::certificate::choose;
     use super::*;
 
     fn site(dir: &Path) -> Context {
