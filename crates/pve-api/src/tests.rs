@@ -10,8 +10,7 @@ use pve_cfs::{Cfs, Priority};
 use pve_contract::{Verb, find};
 use pve_rest::{ApiResult, Call, Registry};
 use pve_schema::ids::Upid;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Param, Params, Site};
+use pve_schema::{Context, Param, Params};
 use pve_task::TaskList;
 use serde_json::{Value, json};
 
@@ -24,14 +23,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let context = Context::new(Site {
-            root: dir.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        });
+        let context = pve_testing::context(dir.path(), "pve1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         let users = "user:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\nuser:aud@pve:1:0::::::\n\

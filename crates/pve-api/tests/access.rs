@@ -11,7 +11,6 @@ use pve_rest::call::Client;
 use pve_rest::{ApiError, Call, Registry};
 use pve_schema::Context;
 use pve_schema::ids::AuthId;
-use pve_schema::site::{Ids, Site};
 use serde_json::{Value, json};
 
 /// The file that the vectors speak of.
@@ -28,18 +27,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let own = Ids {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
-        let context = Context::new(Site {
-            root: root.path().to_owned(),
-            instance: None,
-            address: "127.0.0.1".parse().unwrap(),
-            node: "node1".parse().unwrap(),
-            root_user: own,
-            web_user: own,
-        });
+        let context = pve_testing::context(root.path(), "node1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         cfs.write("user.cfg", CONFIG_D.as_bytes()).unwrap();

@@ -15,10 +15,9 @@ use pve_cfs::Cfs;
 use pve_contract::{Verb, check_call, route};
 use pve_jobs::{JobKind, StateStore};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_schema::Context;
 use pve_schema::clock::ManualClock;
 use pve_schema::ids::AuthId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 use serde_json::{Value, json};
 
 /// 2026-11-22 00:00:00 UTC, a Sunday.
@@ -40,14 +39,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let context = Context::new(Site {
-            root: directory.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        });
+        let context = pve_testing::context(directory.path(), "pve1");
         let context = context.with_clock(Arc::new(ManualClock::at(NOW)));
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();

@@ -5,8 +5,7 @@
 use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
-use pve_schema::site::Ids;
-use pve_schema::{Context, Param, Params, Site};
+use pve_schema::{Context, Param, Params};
 use serde_json::{Value, json};
 
 struct Lab {
@@ -18,14 +17,7 @@ struct Lab {
 impl Lab {
     fn new(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let context = Context::new(Site {
-            root: directory.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        });
+        let context = pve_testing::context(directory.path(), "pve1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         let users = "user:root@pam:1:0::::::\nuser:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\npool:p1:::\n\

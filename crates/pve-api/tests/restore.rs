@@ -9,7 +9,6 @@
 
 use std::fs;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use pve_backup::vma::{Header, Writer};
@@ -17,12 +16,10 @@ use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
 use pve_rest::{Call, Registry};
 use pve_schema::ids::Upid;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Param, Params, Site};
+use pve_schema::{Context, Param, Params};
 use pve_task::{Kinds, TaskList, VERB, child_main, process, status};
+use pve_testing::wait_for;
 
-/// Longest wait for anything: far beyond what it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 const USERS: &str = "user:root@pam:1:0::::::\nuser:bob@pve:1:0::::::\nrole:Back:VM.Backup:\npool:p1:::\n\
     acl:1:/vms/105:bob@pve:Back:\nacl:1:/storage/local:bob@pve:PVEDatastoreUser:\n";
 const ARCHIVE: &str = "vzdump-qemu-105-2026_01_02-03_04_05.vma";
@@ -37,14 +34,7 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let context = Context::new(Site {
-            root: directory.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        });
+        let context = pve_testing::context(directory.path(), "pve1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         cfs.write("user.cfg", USERS.as_bytes()).unwrap();
@@ -102,7 +92,7 @@ impl Lab {
 
     /// Waits for a task's end; its log and status.
     fn wait(&self, upid: &Upid) -> (String, String) {
-        wait_for(|| !process::is_running(upid));
+        wait_for("the task's end", || !process::is_running(upid));
         (
             self.log(upid),
             status::of_log(&TaskList::new(&self.context).log_path(upid)),
@@ -111,14 +101,6 @@ impl Lab {
 
     fn config(&self) -> String {
         Cfs::new(&self.context).read_text(CONFIG).unwrap().unwrap()
-    }
-}
-
-fn wait_for(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "timeout");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -164,7 +146,7 @@ fn a_stopped_restore_cleans_up_behind_itself() {
     lab.store(SIMPLE, &vec![7; 20 << 20]);
     // Twenty seconds for what is to take two.
     let upid = lab.restore("root@pam", &[("bwlimit", "1024")]);
-    wait_for(|| lab.log(&upid).contains("progress 1%"));
+    wait_for("the first percent", || lab.log(&upid).contains("progress 1%"));
     assert_eq!(lab.config(), "lock: create\nmemory: 128\n");
     process::stop(&upid);
     let (log, status) = lab.wait(&upid);

@@ -4,20 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use pve_cfs::{Cfs, FileLock};
 use pve_contract::{Verb, find};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
 use pve_schema::ids::Upid;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Param, Params, Site};
+use pve_schema::{Context, Param, Params};
 use pve_task::{Kinds, TaskList, VERB, child_main, process, status};
+use pve_testing::{PATIENCE, wait_for};
 use serde_json::{Value, json};
 
-/// Longest wait for anything: far beyond what it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 const USERS: &str = "user:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\nacl:1:/storage/st:joe@pve:PVEDatastoreUser:\n";
 const NODE: &str = "/nodes/{node}/storage";
 const CONTENT: &str = "/nodes/{node}/storage/{storage}/content";
@@ -33,18 +30,7 @@ struct Lab {
 impl Lab {
     fn new(storage_cfg: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let own = Ids {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
-        let context = Context::new(Site {
-            root: dir.path().join("root"),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: own,
-            web_user: own,
-        });
+        let context = pve_testing::context(dir.path().join("root"), "pve1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         cfs.write("user.cfg", USERS.as_bytes()).unwrap();
@@ -101,11 +87,7 @@ impl Lab {
     /// Waits for a task's end; its log and status.
     fn wait(&self, upid: &Value) -> (String, String) {
         let upid: Upid = upid.as_str().unwrap().parse().unwrap();
-        let started = Instant::now();
-        while process::is_running(&upid) {
-            assert!(started.elapsed() < PATIENCE, "{upid} does not end");
-            std::thread::yield_now();
-        }
+        wait_for("the task's end", || !process::is_running(&upid));
         let path = TaskList::new(&self.context).log_path(&upid);
         (fs::read_to_string(&path).unwrap(), status::of_log(&path))
     }

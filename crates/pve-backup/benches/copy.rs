@@ -16,8 +16,9 @@ mod lab;
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-use lab::{Lab, Notes, noise};
+use lab::{Lab, Notes};
 use pve_backup::copy::{Limits, copy};
+use pve_testing::noise;
 
 /// Rounds of each; the fastest counts.
 const ROUNDS: usize = 3;

@@ -22,10 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{check, extract_all};
-use lab::{LIMIT, Lab, Notes, ROOT, noise, wait_until};
+use lab::{Lab, Notes, ROOT};
 use pve_backup::compress::{Compression, Compressor};
 use pve_backup::copy::{CopyError, Disk, Limits, Source, Volume, copy};
 use pve_backup::vma::Reader;
+use pve_testing::{PATIENCE, noise, wait_for};
 use serde_json::Value;
 
 /// Slow enough that nothing is through before a test has done its part, whatever the machine.
@@ -170,7 +171,7 @@ fn fail_while_the_guest_writes<W: Write + Send>(
                 lab.write(usize::from(number % 2 == 1), 0xEE, (number * 37 % 90) << 16, 65_536);
             }
         });
-        wait_until("the first write", || written.load(Ordering::SeqCst) > 1);
+        wait_for("the first write", || written.load(Ordering::SeqCst) > 1);
         let error = copy(&lab.context, &lab.source(), limits, output, notes).unwrap_err();
         is_over.store(true, Ordering::SeqCst);
         error
@@ -249,7 +250,7 @@ fn an_interrupt_ends_the_copy() {
     };
     let error = fail_while_the_guest_writes(lab, &limits, io::sink(), &mut notes);
     assert_eq!(error.to_string(), "interrupted by signal");
-    assert!(begin.elapsed() < LIMIT);
+    assert!(begin.elapsed() < PATIENCE);
 }
 
 /// Stops taking anything for ever, until it is let go.
@@ -257,7 +258,7 @@ struct Hung<'a>(&'a AtomicBool);
 
 impl Write for Hung<'_> {
     fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        wait_until("release of the output", || self.0.load(Ordering::SeqCst));
+        wait_for("release of the output", || self.0.load(Ordering::SeqCst));
         Err(io::ErrorKind::BrokenPipe.into())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -286,8 +287,8 @@ fn an_interrupt_frees_a_guest_whose_backup_hangs() {
             .unwrap_err()
         });
         // The output hangs still, the VM is free of the backup.
-        wait_until("the start", || is_started.load(Ordering::SeqCst));
-        wait_until("the end of the jobs", || {
+        wait_for("the start", || is_started.load(Ordering::SeqCst));
+        wait_for("the end of the jobs", || {
             lab.ask("query-jobs", Value::Null) == serde_json::json!([])
         });
         lab.write(0, 1, 0, 512);
@@ -330,12 +331,12 @@ fn a_killed_copy_leaves_a_vm_that_writes_and_can_be_copied() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    wait_until("the copy", || lab.root().join("started").exists());
+    wait_for("the copy", || lab.root().join("started").exists());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(lab.socket().exists(), "nobody could remove it");
     // The next write of the job finds that nobody listens; the other job goes with it.
-    wait_until("the end of the job", || {
+    wait_for("the end of the job", || {
         let jobs = lab.ask("query-jobs", Value::Null);
         jobs.as_array().unwrap().iter().all(|job| job["status"] == "concluded")
     });

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use pve_guest::rules::Checked;
 use pve_guest::{GuestConfig, GuestKind, GuestStore, KeyRules};
+use pve_schema::Context;
 use pve_schema::ids::VmId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 
 struct Rules;
 
@@ -27,18 +26,7 @@ impl KeyRules for Rules {
 }
 
 fn context(root: &Path) -> Context {
-    let ids = Ids {
-        uid: nix::unistd::getuid().as_raw(),
-        gid: nix::unistd::getgid().as_raw(),
-    };
-    let context = Context::new(Site {
-        root: root.to_owned(),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "n1".parse().unwrap(),
-        root_user: ids,
-        web_user: ids,
-    });
+    let context = pve_testing::context(root, "n1");
     std::fs::create_dir_all(root.join("etc/pve/nodes/n1")).unwrap();
     context
 }

@@ -6,9 +6,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use pve_metrics::{Consolidation, NodeFigures, Rrd, StorageFigures, Subject, Timeframe};
+use pve_schema::Context;
 use pve_schema::clock::ManualClock;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 use serde_json::{Map, Value, json};
 
 struct Lab {
@@ -21,14 +20,7 @@ impl Lab {
     fn at(now: i64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(now));
-        let site = Site {
-            root: directory.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        };
+        let site = pve_testing::site(directory.path(), "n1");
         let rrd = Rrd::new(&Context::new(site).with_clock(clock.clone()));
         Self { directory, clock, rrd }
     }

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use lab::{Daemon, Lab, Lines, wait_for};
+use lab::{Daemon, Lab, Lines};
 use nix::sys::signal::Signal;
 use pve_cfs::Cfs;
 use pve_qemu::console::{is_listening, spice, vnc};
@@ -19,6 +19,7 @@ use pve_qemu::status::{self, Detail};
 use pve_qemu::{cleanup, destroy, process, qmp, resize, runtime, start};
 use pve_schema::Context;
 use pve_schema::ids::VmId;
+use pve_testing::wait_for;
 use serde_json::Value;
 
 /// Waits for about two seconds – whoever watches is connected by then – and powers off.

@@ -11,8 +11,7 @@ use pve_qemu::config::{Version, VmRules};
 use pve_qemu::journal::Journal;
 use pve_qemu::update::{Caller, Change, Defaults, Surroundings, UpdateError, live, prepare, update, volumes};
 use pve_schema::ids::{AuthId, VmId};
-use pve_schema::site::Ids;
-use pve_schema::{Context, Failure, Param, ParamErrors, Site};
+use pve_schema::{Context, Failure, Param, ParamErrors};
 use pve_storage::Storages;
 
 /// Parameters of a call.
@@ -40,18 +39,7 @@ impl Lab {
     /// A node with one directory storage and VM 105.
     fn new(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let ids = Ids {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
-        let context = Context::new(Site {
-            root: directory.path().join("root"),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: ids,
-            web_user: ids,
-        });
+        let context = pve_testing::context(directory.path().join("root"), "n1");
         let pve = context.site.etc_pve();
         fs::create_dir_all(pve.join("nodes/n1/qemu-server")).unwrap();
         let base = directory.path().join("base");

@@ -6,9 +6,8 @@ use pve_cfs::Cfs;
 use pve_contract::{Verb, id};
 use pve_rest::call::Client;
 use pve_rest::{ApiError, ForwardTo, Outcome, Pipeline, Registry, Reply, RequestHead, Role};
+use pve_schema::Context;
 use pve_schema::ids::UserId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 use serde_json::{Map, Value, json};
 
 const USERS: &str = "user:root@pam:1:0::::::
@@ -26,18 +25,7 @@ struct Suite {
 impl Suite {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let me = Ids {
-            uid: own_uid(),
-            gid: own_uid(),
-        };
-        let site = Site {
-            root: root.path().to_owned(),
-            instance: None,
-            address: "127.0.0.1".parse().unwrap(),
-            node: "n1".parse().unwrap(),
-            root_user: me,
-            web_user: me,
-        };
+        let site = pve_testing::site(root.path(), "n1");
         let context = Context::new(site);
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
@@ -99,10 +87,6 @@ impl Suite {
             other => panic!("{path}: {other:?}"),
         }
     }
-}
-
-fn own_uid() -> u32 {
-    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
 }
 
 fn object(value: Value) -> Map<String, Value> {

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 
 use pve_schema::clock::Clock;
 use pve_schema::ids::Upid;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 use pve_task::list::{Filter, Source};
 use pve_task::{Class, TaskList};
 
@@ -23,14 +21,7 @@ impl Clock for At {
 }
 
 fn list(root: &Path) -> TaskList {
-    let context = Context::new(Site {
-        root: root.to_owned(),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "pve1".parse().unwrap(),
-        root_user: Ids { uid: 0, gid: 0 },
-        web_user: Ids { uid: 33, gid: 33 },
-    });
+    let context = pve_testing::context(root, "pve1");
     TaskList::new(&context.with_clock(Arc::new(At(1_700_000_060))))
 }
 

@@ -12,17 +12,14 @@ use libtest_mimic::{Arguments, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pve_cfs::Cfs;
+use pve_schema::Context;
 use pve_schema::ids::{AuthId, Upid};
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 use pve_task::{
     Kinds, Launcher, StartError, Task, TaskError, TaskList, TaskRequest, VERB, Worker, child_main, process, run_inline,
     status,
 };
+use pve_testing::{PATIENCE, wait_for};
 use serde::{Deserialize, Serialize};
-
-/// Longest wait for anything: far beyond what it takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Serialize, Deserialize)]
 struct Speak {
@@ -107,14 +104,7 @@ fn kinds() -> Kinds {
 }
 
 fn context(root: &Path) -> Context {
-    Context::new(Site {
-        root: root.to_owned(),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "pve1".parse().unwrap(),
-        root_user: Ids { uid: 0, gid: 0 },
-        web_user: Ids { uid: 33, gid: 33 },
-    })
+    pve_testing::context(root, "pve1")
 }
 
 fn request(id: &str) -> TaskRequest {
@@ -123,14 +113,6 @@ fn request(id: &str) -> TaskRequest {
         id: id.to_owned(),
         caller: AuthId::root(),
         request_id: "r1".to_owned(),
-    }
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -153,7 +135,7 @@ fn run_to_end<T: Task>(task: &T) -> (String, String, String) {
             .find(|e| e.msg.starts_with(&end))
             .map(|e| format!("{} {}", e.pri, &e.msg[end.len()..]))
     };
-    wait_until("the end of a task", || ended().is_some());
+    wait_for("the end of a task", || ended().is_some());
     let path = list.log_path(&upid);
     let meta = fs::metadata(&path).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o640);
@@ -239,7 +221,7 @@ fn waiting(stubborn: bool) -> Waiting {
     };
     let upid = Launcher::start(&context, request(""), &task).unwrap();
     let list = TaskList::new(&context);
-    wait_until("the task's first words", || log_of(&list, &upid) == "waiting\n");
+    wait_for("the task's first words", || log_of(&list, &upid) == "waiting\n");
     Waiting {
         _dir: dir,
         context,
@@ -259,7 +241,7 @@ fn a_running_task_is_in_the_list_and_told_to_others() {
     let active = fs::read_to_string(task.context.site.path("/var/log/pve/tasks/active")).unwrap();
     assert_eq!(active, format!("{} 0\n", task.upid));
     fs::write(&task.file, "").unwrap();
-    wait_until("the end of the task", || {
+    wait_for("the end of the task", || {
         task.list.published().unwrap()[0].status.as_deref() == Some("OK")
     });
     let index = fs::read_to_string(task.context.site.path("/var/log/pve/tasks/index")).unwrap();
@@ -314,7 +296,7 @@ fn a_killed_task_has_no_status() {
     kill(Pid::from_raw(task.upid.pid.try_into().unwrap()), Signal::SIGKILL).unwrap();
     let log = Cfs::new(&task.context).cluster_log();
     let end = format!("end task {} interrupted (9)", task.upid);
-    wait_until("the end in the cluster log", || {
+    wait_for("the end in the cluster log", || {
         log.dump(None, 50).unwrap().iter().any(|e| e.msg == end && e.pri == 3)
     });
     assert_eq!(
@@ -333,10 +315,10 @@ fn a_stop_reaches_the_tasks_commands() {
             .strip_prefix("child ")
             .map(|pid| pid.trim().to_owned())
     };
-    wait_until("the command", || child().is_some_and(|pid| !pid.is_empty()));
+    wait_for("the command", || child().is_some_and(|pid| !pid.is_empty()));
     let child = child().unwrap();
     process::stop(&upid);
-    wait_until("the command's end", || !Path::new(&format!("/proc/{child}")).exists());
+    wait_for("the command's end", || !Path::new(&format!("/proc/{child}")).exists());
     assert_eq!(status::of_log(&list.log_path(&upid)), "received interrupt");
 }
 
@@ -348,7 +330,7 @@ fn daemon(root: &Path) -> ExitCode {
     };
     let upid = Launcher::start(&context(root), request("7"), &task).unwrap();
     println!("{upid}");
-    std::thread::sleep(PATIENCE * 4);
+    std::thread::sleep(PATIENCE);
     ExitCode::FAILURE
 }
 
@@ -370,7 +352,7 @@ fn a_task_survives_the_daemons_death() {
     assert!(process::is_running(&upid));
     fs::write(dir.path().join("go"), "").unwrap();
     let list = TaskList::new(&context(dir.path()));
-    wait_until("the task's end", || !process::is_running(&upid));
+    wait_for("the task's end", || !process::is_running(&upid));
     // Nobody waited for it; the next update of the list finds out.
     let entry = &list.update(None).unwrap()[0];
     assert_eq!((entry.saved, entry.status.as_deref()), (true, Some("OK")));

@@ -8,8 +8,7 @@ use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
 use pve_rest::{ApiResult, Call, Endpoint, Registry};
 use pve_schema::ids::AuthId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Param, Params, Site};
+use pve_schema::{Context, Param, Params};
 use serde_json::json;
 
 fn call(context: &Context, path: &str, params: &[(&str, &str)]) -> ApiResult {
@@ -34,14 +33,7 @@ fn call(context: &Context, path: &str, params: &[(&str, &str)]) -> ApiResult {
 }
 
 fn site(root: &std::path::Path) -> Context {
-    let context = Context::new(Site {
-        root: root.to_owned(),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "n1".parse().unwrap(),
-        root_user: Ids { uid: 0, gid: 0 },
-        web_user: Ids { uid: 33, gid: 33 },
-    });
+    let context = pve_testing::context(root, "n1");
     Cfs::new(&context).ensure_tree().unwrap();
     context
 }

@@ -134,9 +134,7 @@ mod tests {
     use std::sync::Arc;
 
     use pve_jobs::{JobKind, JobState};
-    use pve_schema::Site;
     use pve_schema::clock::ManualClock;
-    use pve_schema::site::Ids;
 
     use super::*;
 
@@ -152,14 +150,7 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let clock = Arc::new(ManualClock::at(1000));
-            let context = Context::new(Site {
-                root: directory.path().to_owned(),
-                instance: None,
-                address: [127, 0, 0, 1].into(),
-                node: "n1".parse().unwrap(),
-                root_user: Ids { uid: 0, gid: 0 },
-                web_user: Ids { uid: 33, gid: 33 },
-            });
+            let context = pve_testing::context(directory.path(), "n1");
             Self {
                 _directory: directory,
                 rounds: Rounds::new(&context.with_clock(clock.clone())),

@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pve_cfs::Cfs;
 use pve_schema::ids::Upid;
-use pve_schema::site::{Ids, Instance};
+use pve_schema::site::Instance;
 use pve_schema::{Context, Site};
 use pve_task::{TaskList, process, status};
 use serde_json::{Value, json};
@@ -46,12 +46,8 @@ impl Lab {
         fs::create_dir_all(root.join("run")).unwrap();
         fs::create_dir_all(root.join("var/lib/pve-manager/jobs")).unwrap();
         let context = Context::new(Site {
-            root: root.canonicalize().unwrap(),
             instance: Some(Instance::try_from("sc0".to_owned()).unwrap()),
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
+            ..pve_testing::site(root.canonicalize().unwrap(), "n1")
         });
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use pve_cfs::Cfs;
 use pve_metrics::{Consolidation, Rrd, Subject, Timeframe, Told, ToldRecords};
 use pve_qemu::runtime::{self, Runtime};
-use pve_schema::site::{Ids, Instance};
+use pve_schema::site::Instance;
 use pve_schema::{Context, Site};
 
 /// Two cycles and what a busy machine adds.
@@ -39,12 +39,8 @@ impl Lab {
         let root = directory.path().join("root");
         fs::create_dir_all(root.join("run")).unwrap();
         let context = Context::new(Site {
-            root: root.canonicalize().unwrap(),
             instance: Some(Instance::try_from("sd0".to_owned()).unwrap()),
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
+            ..pve_testing::site(root.canonicalize().unwrap(), "n1")
         });
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_schema::clock::ManualClock;
-use pve_schema::site::{Ids, Site};
 use pve_schema::{Clock as _, Context, SystemClock};
 
 pub struct Lab {
@@ -21,18 +20,7 @@ impl Lab {
     /// A lab with a key pair, made at the time that its clock shows.
     pub fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let own = Ids {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
-        let site = Site {
-            root: root.path().to_owned(),
-            instance: None,
-            address: "127.0.0.1".parse().unwrap(),
-            node: "node1".parse().unwrap(),
-            root_user: own,
-            web_user: own,
-        };
+        let site = pve_testing::site(root.path(), "node1");
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let context = Context::new(site).with_clock(clock.clone());
         let cfs = Cfs::new(&context);

@@ -6,29 +6,17 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use pve_backup::copy::{Disk, Source, Watch};
 use pve_backup::vma::Config;
 use pve_qemu::qmp::Qmp;
+use pve_schema::Context;
 use pve_schema::ids::VmId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
+use pve_testing::{noise, wait_for};
 use serde_json::{Value, json};
 
-/// How long anything may take that takes a moment.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// Environment variable that tells a process the root of the site, where it is not made by that process.
 pub(crate) const ROOT: &str = "PVE_TEST_SITE";
-
-/// Waits until something holds.
-pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// An image of the VM: attached as `scsiN` in the order given.
 pub(crate) struct Image {
@@ -49,36 +37,11 @@ pub(crate) struct Lab {
 
 /// A site below a directory.
 pub(crate) fn context(root: &Path) -> Context {
-    let own = Ids {
-        uid: nix::unistd::getuid().as_raw(),
-        gid: nix::unistd::getgid().as_raw(),
-    };
-    Context::new(Site {
-        root: root.to_path_buf(),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "n1".parse().unwrap(),
-        root_user: own,
-        web_user: own,
-    })
+    pve_testing::context(root, "n1")
 }
 
 pub(crate) fn vmid() -> VmId {
     8106.try_into().unwrap()
-}
-
-/// Content without runs of zeros: each sector begins with its number.
-pub(crate) fn noise(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes: Vec<u8> = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
 }
 
 impl Lab {
@@ -155,7 +118,7 @@ impl Lab {
         let command = command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = command.spawn().unwrap();
         self.qemu = Some(child);
-        wait_until("QEMU", || {
+        wait_for("QEMU", || {
             pve_qemu::process::is_running(&self.context.site, self.vmid) && monitor.exists()
         });
     }

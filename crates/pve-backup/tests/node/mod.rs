@@ -12,9 +12,8 @@ use pve_backup::vma::{Header, Writer};
 use pve_cfs::Cfs;
 use pve_qemu::journal::Journal;
 use pve_qemu::{create, restored};
+use pve_schema::Context;
 use pve_schema::ids::VmId;
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
 
 use crate::common::{CTIME, UUID};
 
@@ -121,14 +120,7 @@ impl Node {
     pub(crate) fn new() -> Self {
         // Sockets below it must stay short.
         let directory = tempfile::Builder::new().prefix("r").tempdir_in("/tmp").unwrap();
-        let context = Context::new(Site {
-            root: directory.path().join("root"),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        });
+        let context = pve_testing::context(directory.path().join("root"), "n1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
         cfs.write("user.cfg", USERS.as_bytes()).unwrap();

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pve_access::AccessControl;
 use pve_backup::vma::{Plan, RawFile, Reader, extract};
@@ -17,12 +17,10 @@ use pve_qemu::journal::SystemLog;
 use pve_qemu::process::{self, Process};
 use pve_qemu::{cleanup, files, hold, runtime, start};
 use pve_schema::ids::{AuthId, Upid, VmId};
-use pve_schema::site::{Ids, Instance};
+use pve_schema::site::Instance;
 use pve_schema::{Context, Param, Params, Site};
 use pve_task::TaskList;
-
-/// Emulated guests are slow, and several tests may run at once.
-const PATIENCE: Duration = Duration::from_secs(90);
+use pve_testing::{noise, wait_for};
 
 /// Enables the power button, waits until it is pressed, and powers off.
 const OBEY_BUTTON: &[u8] = &[
@@ -47,29 +45,6 @@ pub(crate) fn vmid() -> VmId {
     VMID.try_into().unwrap()
 }
 
-/// Waits for a condition.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "timeout: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Bytes that no compressor makes smaller.
-pub(crate) fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut bytes = Vec::with_capacity(len);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
 pub(crate) struct Lab {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) context: Context,
@@ -82,12 +57,8 @@ impl Lab {
         // Sockets below it must stay short.
         let directory = tempfile::Builder::new().prefix("v").tempdir_in("/tmp").unwrap();
         let context = Context::new(Site {
-            root: directory.path().join("r"),
             instance: Some(Instance::try_from(mark.to_owned()).unwrap()),
-            address: [127, 0, 0, 1].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
+            ..pve_testing::site(directory.path().join("r"), "n1")
         });
         fs::create_dir_all(directory.path().join("disks")).unwrap();
         fs::create_dir_all(directory.path().join("target")).unwrap();
@@ -136,7 +107,7 @@ impl Lab {
 
     /// A disk with a program that obeys the power button, and so many MiB of noise.
     pub(crate) fn program(mebibytes: usize) -> Vec<u8> {
-        let mut disk = noise(mebibytes << 20, 7);
+        let mut disk = noise(7, mebibytes << 20);
         disk[..512].fill(0);
         disk[..OBEY_BUTTON.len()].copy_from_slice(OBEY_BUTTON);
         disk[510..512].copy_from_slice(&[0x55, 0xaa]);

@@ -13,7 +13,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
-use lab::{Daemon, Lab, VMID, noise, vmid, wait_for};
+use lab::{Daemon, Lab, VMID, vmid};
 use libtest_mimic::{Arguments, Trial};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +23,7 @@ use pve_cfs::Cfs;
 use pve_qemu::hold;
 use pve_schema::ids::Upid;
 use pve_task::{Kinds, VERB, child_main};
+use pve_testing::{noise, wait_for};
 
 /// Checks that lines stand in a log in this order, others between them.
 fn assert_lines(log: &str, expected: &[&str]) {
@@ -57,12 +58,12 @@ fn assert_no_trace(lab: &Lab) {
 fn a_vm_that_is_off_is_started_only_to_be_read() {
     let lab = Lab::new("v1");
     let _daemon = Daemon::new(&lab);
-    let (one, two) = (noise(3 << 20, 1), noise(1 << 20, 2));
+    let (one, two) = (noise(1, 3 << 20), noise(2, 1 << 20));
     let config = format!(
         "name: web\nscsi10: {}\nscsi2: {}\nscsi3: {},backup=0\nunused0: disks:{VMID}/gone.raw\n[PENDING]\nmemory: 64\n",
         lab.disk(0, &one),
         lab.disk(1, &two),
-        lab.disk(2, &noise(4096, 3)),
+        lab.disk(2, &noise(3, 4096)),
     );
     lab.configure(VMID, &config);
     let rules = "[OPTIONS]\n\nenable: 1\n";
@@ -493,7 +494,7 @@ fn a_killed_backup_leaves_a_guest_that_runs_on() {
 fn a_killed_backup_of_a_vm_that_was_off_leaves_it_off() {
     let lab = Lab::new("v9");
     let daemon = Daemon::new(&lab);
-    lab.configure(VMID, &format!("scsi0: {}\n", lab.disk(0, &noise(8 << 20, 4))));
+    lab.configure(VMID, &format!("scsi0: {}\n", lab.disk(0, &noise(4, 8 << 20))));
     let slow = [("vmid", "105"), ("storage", "st"), ("bwlimit", "512")];
     let upid = lab.begin(&slow);
     wait_for_data(&lab, &upid);

@@ -213,14 +213,7 @@ mod tests {
     #[test]
     fn a_lock_directory_is_held_by_one_and_given_back() {
         let dir = tempfile::tempdir().unwrap();
-        let cfs = Cfs::new(&pve_schema::Context::new(pve_schema::Site {
-            root: dir.path().to_owned(),
-            instance: None,
-            address: [127, 0, 0, 1].into(),
-            node: "pve1".parse().unwrap(),
-            root_user: pve_schema::site::Ids { uid: 0, gid: 0 },
-            web_user: pve_schema::site::Ids { uid: 33, gid: 33 },
-        }));
+        let cfs = Cfs::new(&pve_testing::context(dir.path(), "pve1"));
         let lock = |seconds| cfs.lock_mounted("domain-ha", Duration::from_secs(seconds));
         let text = |error: CfsError| error.to_string();
         assert_eq!(

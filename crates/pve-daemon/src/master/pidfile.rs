@@ -193,20 +193,12 @@ fn try_lock(file: &File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use pve_schema::site::Ids;
 
     use super::*;
 
     fn site(root: &Path) -> Site {
         std::fs::create_dir_all(root.join("run")).unwrap();
-        Site {
-            root: root.to_owned(),
-            instance: None,
-            address: std::net::IpAddr::from([127, 0, 0, 1]),
-            node: "node".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
-        }
+        pve_testing::site(root, "node")
     }
 
     #[test]

@@ -11,7 +11,6 @@ use pve_qemu::command::{self, Backing, CommandError, CommandLine, CpuVendor, Hos
 use pve_qemu::config::{DriveKey, Source, Version, VmConfig, VmRules};
 use pve_schema::Site;
 use pve_schema::ids::VmId;
-use pve_schema::site::Ids;
 
 /// A config on a node.
 pub(crate) struct Guest {
@@ -26,14 +25,7 @@ pub(crate) struct Guest {
 
 /// The machine's own site.
 pub(crate) fn site() -> Site {
-    Site {
-        root: PathBuf::from("/"),
-        instance: None,
-        address: [127, 0, 0, 1].into(),
-        node: "n1".parse().unwrap(),
-        root_user: Ids { uid: 0, gid: 0 },
-        web_user: Ids { uid: 33, gid: 33 },
-    }
+    pve_testing::site("/", "n1")
 }
 
 /// A node with everything.

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pve_cfs::Cfs;
 use pve_qemu::events::{Exit, Server};
@@ -15,20 +15,8 @@ use pve_qemu::journal::Journal;
 use pve_qemu::process::{self, Process};
 use pve_qemu::{cleanup, runtime, start};
 use pve_schema::ids::VmId;
-use pve_schema::site::{Ids, Instance};
+use pve_schema::site::Instance;
 use pve_schema::{Context, Site};
-
-/// Emulated guests are slow, and several tests may run at once.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for a condition.
-pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "timeout: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// A journal that remembers.
 #[derive(Debug, Default, Clone)]
@@ -63,12 +51,9 @@ impl Lab {
         // Sockets below it must stay short.
         let directory = tempfile::Builder::new().prefix("q").tempdir_in("/tmp").unwrap();
         let context = Context::new(Site {
-            root: directory.path().to_path_buf(),
             instance: Some(Instance::try_from(format!("t{number}")).unwrap()),
             address: [127, 0, 77, number].into(),
-            node: "n1".parse().unwrap(),
-            root_user: Ids { uid: 0, gid: 0 },
-            web_user: Ids { uid: 33, gid: 33 },
+            ..pve_testing::site(directory.path(), "n1")
         });
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();

@@ -1,12 +1,10 @@
 //! A site in a temporary directory.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
+use pve_schema::Context;
+use pve_storage::{StorageError, Storages};
 use std::fs;
 use std::path::PathBuf;
-
-use pve_schema::site::Ids;
-use pve_schema::{Context, Site};
-use pve_storage::{StorageError, Storages};
 use tempfile::TempDir;
 
 /// A site whose files go when it does.
@@ -20,18 +18,7 @@ impl Lab {
     pub fn new(storage_cfg: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("root");
-        let owner = Ids {
-            uid: nix::unistd::geteuid().as_raw(),
-            gid: nix::unistd::getegid().as_raw(),
-        };
-        let site = Site {
-            root: root.clone(),
-            instance: None,
-            address: "127.0.0.1".parse().unwrap(),
-            node: "n1".parse().unwrap(),
-            root_user: owner,
-            web_user: owner,
-        };
+        let site = pve_testing::site(&root, "n1");
         fs::create_dir_all(root.join("etc/pve/nodes/n1/lxc")).unwrap();
         let lab = Self {
             context: Context::new(site),
