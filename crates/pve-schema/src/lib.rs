@@ -19,6 +19,7 @@
 //! | [`section_config`] | files of sections: `storage.cfg`, `domains.cfg` |
 //! | [`simple_config`] | files of `key: value` lines: `datacenter.cfg` |
 //! | [`list`], [`idmap`], [`size`], [`startup`], [`calendar`], [`text`] | small languages inside values |
+//! | [`shell`] | words of a command line, as a shell takes them |
 //! | [`digest`] | digests of configuration files |
 //!
 //! The one exception to "no I/O": time zones, services and protocols are looked up in the host's own tables.
@@ -38,6 +39,7 @@ pub mod pattern;
 pub mod property_string;
 pub mod schema;
 pub mod section_config;
+pub mod shell;
 pub mod simple_config;
 pub mod site;
 pub mod size;

@@ -16,13 +16,14 @@ use pve_qemu::restored::{self, Archived, Identity, Rewrite};
 use pve_qemu::{files, runtime};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, StorageId, VmId};
+use pve_schema::shell::quote;
 use pve_storage::Storages;
 use pve_storage::bandwidth::Operation;
 
 use super::error::RestoreError;
 use super::order::Order;
 use super::plan::{self, Planned};
-use super::source::{Source, command_line, quoted, scratch};
+use super::source::{Source, command_line, scratch};
 use super::talk::Talk;
 use super::target::Volumes;
 use super::throttle::Throttle;
@@ -332,7 +333,7 @@ fn announcement(path: &Path, decompressor: Option<&[&str]>) -> String {
         }
         None => format!(
             "restore vma archive: vma extract -v -r {scratch}.fifo {} {scratch}",
-            quoted(path)
+            quote(&path.to_string_lossy())
         ),
     }
 }

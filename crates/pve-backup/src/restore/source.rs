@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pve_schema::shell::quote;
 
 use super::error::RestoreError;
 use super::talk::{LOOK, Talk};
@@ -301,17 +302,7 @@ fn words(stderr: ChildStderr) -> String {
 
 /// The command as a shell would take it.
 pub(super) fn command_line(argv: &[&str], path: &Path) -> String {
-    format!("{} {}", argv.join(" "), quoted(path))
-}
-
-/// A path as a shell would take it.
-pub(super) fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
-    if text.bytes().all(plain) {
-        return text.into_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    format!("{} {}", argv.join(" "), quote(&path.to_string_lossy()))
 }
 
 /// Feeds a decompressor at a limited rate.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use pve_schema::shell::quote;
 use pve_schema::{Param, Params};
 use serde::{Deserialize, Serialize};
 
@@ -73,12 +74,12 @@ impl Given {
             match value {
                 Setting::Text(text) if name == "mailto" => {
                     let addresses = pve_schema::list::split(text).join(",");
-                    line.push_str(&format!(" --mailto {}", quoted(&addresses)));
+                    line.push_str(&format!(" --mailto {}", quote(&addresses)));
                 }
-                Setting::Text(text) => line.push_str(&format!(" --{name} {}", quoted(text))),
+                Setting::Text(text) => line.push_str(&format!(" --{name} {}", quote(text))),
                 Setting::List(items) => {
                     for item in items {
-                        line.push_str(&format!(" --{name} {}", quoted(item)));
+                        line.push_str(&format!(" --{name} {}", quote(item)));
                     }
                 }
             }
@@ -112,15 +113,6 @@ pub(super) fn setting(value: &Param) -> Setting {
         Param::List(items) => Setting::List(items.iter().map(text).collect()),
         scalar => Setting::Text(text(scalar)),
     }
-}
-
-/// A word as a shell needs it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Splits a line like a shell does: blanks separate, quotes and backslashes keep together.

@@ -9,13 +9,15 @@
 mod child;
 mod error;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use pve_schema::shell::quote;
 
 use child::{Feeder, Reader};
 pub use error::CommandError;
@@ -259,22 +261,12 @@ impl Command {
 impl fmt::Display for Command {
     /// The command line as a shell would take it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&quoted(self.program.as_os_str()))?;
+        f.write_str(&quote(&self.program.to_string_lossy()))?;
         for argument in &self.arguments {
-            write!(f, " {}", quoted(argument))?;
+            write!(f, " {}", quote(&argument.to_string_lossy()))?;
         }
         Ok(())
     }
-}
-
-/// An argument as a shell would take it.
-fn quoted(argument: &OsStr) -> String {
-    let text = argument.to_string_lossy();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(&b);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.into_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -35,6 +35,8 @@ pub use hotplug::{DriveParts, NetParts, drive as hotplug_drive, net as hotplug_n
 pub use machine::{highest_revision, latest_version, pin_for_windows, resolve as resolve_machine};
 pub use memory::{Module, modules as memory_modules};
 
+use pve_schema::shell::quote;
+
 use crate::accel::Accel;
 use crate::config::{Feature, MachineType, OsType};
 use crate::runtime::{Runtime, event_socket};
@@ -79,7 +81,7 @@ impl CommandLine {
     pub fn for_shell(&self) -> String {
         let program = self.program.to_string_lossy().into_owned();
         let words = std::iter::once(&program).chain(&self.arguments);
-        words.map(|word| words::quote(word)).collect::<Vec<_>>().join(" ")
+        words.map(|word| quote(word)).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -327,7 +329,7 @@ fn start_mode(request: &Request<'_>) -> Vec<String> {
             let uri = if file {
                 format!("file:{path}")
             } else {
-                format!("exec:cat {}", words::quote(&path))
+                format!("exec:cat {}", quote(&path))
             };
             words(&["-incoming", &uri])
         }

@@ -1,4 +1,4 @@
-//! Words of a shell: splitting the `args` key, and quoting for `qm showcmd`.
+//! Words of a shell: splitting the `args` key.
 
 use super::error::CommandError;
 
@@ -45,17 +45,10 @@ pub(super) fn split(text: &str) -> Result<Vec<String>, CommandError> {
     Ok(words)
 }
 
-/// A word as a shell takes it back.
-pub(super) fn quote(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:=,@%+".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
+    use pve_schema::shell::quote;
+
     use super::*;
 
     #[test]
