@@ -64,6 +64,7 @@ impl Lab {
         guest.host.spice = has_spice();
         guest.host.io_uring = false;
         guest.site.root = self.directory.path().to_path_buf();
+        guest.site.address = pve_testing::loopback(1);
         guest.mode = StartMode::Paused;
         if pve_qemu::command::needs_spice(&guest.request()) && !self.make_certificates() {
             println!("SKIP: {name} needs openssl");

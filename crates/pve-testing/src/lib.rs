@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up has failed, and says why"
 )]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,14 @@ fn owners() -> (Ids, Ids) {
     } else {
         (own, own)
     }
+}
+
+/// A loopback address for a test that listens on ports of a fixed number: 127.x.y.`number`, where x and y are the
+/// process's own, so that test runs beside each other do not meet.
+pub fn loopback(number: u8) -> IpAddr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Labs and the tests of other programs are at home in 127.0.
+    [127, high | 0x80, low, number].into()
 }
 
 /// Waits until something holds.

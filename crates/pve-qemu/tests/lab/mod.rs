@@ -52,7 +52,7 @@ impl Lab {
         let directory = tempfile::Builder::new().prefix("q").tempdir_in("/tmp").unwrap();
         let context = Context::new(Site {
             instance: Some(Instance::try_from(format!("t{number}")).unwrap()),
-            address: [127, 0, 77, number].into(),
+            address: pve_testing::loopback(number),
             ..pve_testing::site(directory.path(), "n1")
         });
         let cfs = Cfs::new(&context);
