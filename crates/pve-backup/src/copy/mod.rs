@@ -76,7 +76,7 @@ pub struct Source {
     pub vmid: VmId,
     /// Its disks, in the order of the archive (reference 05 §8: by key, byte-wise).
     pub disks: Vec<Disk>,
-    /// What the archive has besides them: `qemu-server.conf`, `qemu-server.fw`.
+    /// What the archive has besides them: [`crate::vma::VM_CONFIG`], [`crate::vma::VM_FIREWALL`].
     pub configs: Vec<Config>,
     /// When the backup began, Unix seconds.
     pub ctime: i64,

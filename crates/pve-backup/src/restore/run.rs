@@ -27,12 +27,7 @@ use super::source::{Source, command_line, scratch};
 use super::talk::Talk;
 use super::target::Volumes;
 use super::throttle::Throttle;
-use crate::vma::{Reader, VmaError, extract, report};
-
-/// The VM's config in an archive.
-const CONFIG: &str = "qemu-server.conf";
-/// Its firewall's rules.
-const FIREWALL: &str = "qemu-server.fw";
+use crate::vma::{Reader, VM_CONFIG, VM_FIREWALL, VmaError, extract, report};
 
 /// Restores a VM that was claimed ([`restored::claim`]).
 ///
@@ -203,14 +198,14 @@ impl Run<'_> {
     /// Reads what the header holds, and checks that all of it is allowed. Nothing is changed.
     fn contents(&self, storages: &Storages, reader: &Reader<&mut Source<'_>>) -> Result<Contents, RestoreError> {
         let header = reader.header();
-        let data = header.config(CONFIG).ok_or(RestoreError::NoConfig)?;
+        let data = header.config(VM_CONFIG).ok_or(RestoreError::NoConfig)?;
         let archived = Archived::read(data).map_err(pve_qemu::error::VmError::from)?;
         let storage = self.order.storage.as_ref();
         let planned = plan::volumes(storages, self.vmid, header, archived.text(), &archived, storage)?;
         let access = AccessControl::load(self.context)?;
         plan::check_storages(storages, &planned, &access, self.caller)?;
         let contents = Contents {
-            firewall: header.config(FIREWALL).map(<[u8]>::to_vec),
+            firewall: header.config(VM_FIREWALL).map(<[u8]>::to_vec),
             archived,
             planned,
         };

@@ -65,10 +65,15 @@ impl fmt::Display for DeviceId {
     }
 }
 
+/// The name of a VM's config in its archive (reference 05 §10).
+pub const VM_CONFIG: &str = "qemu-server.conf";
+/// The name of its firewall's rules.
+pub const VM_FIREWALL: &str = "qemu-server.fw";
+
 /// A configuration file in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Its name, without directories: `qemu-server.conf`.
+    /// Its name, without directories: [`VM_CONFIG`].
     pub name: String,
     /// Its content.
     pub data: Vec<u8>,

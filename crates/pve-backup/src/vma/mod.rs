@@ -39,7 +39,7 @@ pub mod writer;
 
 pub use error::VmaError;
 pub use extract::{Plan, Progress, RawFile, Sink, extract, verify};
-pub use header::{Config, Device, DeviceId, Header, Uuid};
+pub use header::{Config, Device, DeviceId, Header, Uuid, VM_CONFIG, VM_FIREWALL};
 pub use map::{DriveMap, DriveMapError};
 pub use reader::{Cluster, Reader, Run};
 pub use writer::Writer;

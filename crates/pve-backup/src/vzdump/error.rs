@@ -1,13 +1,16 @@
 //! What can go wrong with a backup. The texts are upstream's: clients and log readers match on them.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
 use pve_access::AccessError;
 use pve_cfs::CfsError;
 use pve_qemu::error::VmError;
 use pve_qemu::files::FileError;
 use pve_qemu::qmp::QmpError;
-use pve_schema::Failure;
 use pve_schema::failure::ParamErrors;
 use pve_schema::ids::{StorageId, VmId};
+use pve_schema::{Failure, errno_text};
 use pve_storage::StorageError;
 use pve_task::StartError;
 
@@ -96,9 +99,22 @@ pub enum VzdumpError {
     /// An archive that cannot be read.
     #[error(transparent)]
     Vma(#[from] VmaError),
-    /// What the system says, and about what.
-    #[error("{0}")]
-    System(String),
+    /// A file or directory of the run, or an archive.
+    #[error("unable to {action} '{}' - {reason}", path.display())]
+    File {
+        /// `read`, `write`, `create`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's word, or that it took too long.
+        reason: String,
+    },
+    /// A name that no archive has.
+    #[error("ERROR: couldn't determine archive info from '{}'", .0.display())]
+    NoArchive(PathBuf),
+    /// There is no place for the guests' logs.
+    #[error("unable to create the directory of backup logs - {0}")]
+    LogDirectory(String),
     /// An archive without a config.
     #[error("ERROR: archive contains no configuration file")]
     NoConfig,
@@ -111,6 +127,15 @@ impl VzdumpError {
     /// One parameter is at fault.
     pub fn parameter(name: &str, text: &str) -> Self {
         Self::Parameter(ParamErrors::from([(name.to_owned(), text.to_owned())]))
+    }
+
+    /// What the system says about a file: for `map_err`.
+    pub(super) fn file(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::File {
+            action,
+            path: path.to_owned(),
+            reason: errno_text(&error),
+        }
     }
 
     fn inner(&self) -> Option<&dyn Failure> {

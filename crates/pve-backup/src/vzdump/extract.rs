@@ -9,18 +9,16 @@ use std::time::Duration;
 
 use pve_access::UserConfig;
 use pve_daemon::command::Command;
+use pve_schema::Context;
 use pve_schema::ids::{AuthId, VmId, VolumeId};
-use pve_schema::{Context, errno_text};
 use pve_storage::archive::ArchiveInfo;
 use pve_storage::{Content, StorageError, Storages};
 
 use super::VzdumpError;
-use crate::vma::{Header, Limits, VmaError};
+use crate::vma::{Header, Limits, VM_CONFIG, VmaError};
 
 /// How long an archive may take to tell its config: a header of some kilobytes, be it on a slow storage.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The config of a VM in its archive.
-const VM_CONFIG: &str = "qemu-server.conf";
 /// The config of a container in its archive.
 const CT_CONFIG: &str = "./etc/vzdump/pct.conf";
 
@@ -56,13 +54,7 @@ pub fn config(context: &Context, access: &UserConfig, caller: &AuthId, volume: &
 /// Its name does not say what it is, it cannot be read, or has no config.
 pub fn of_archive(path: &Path) -> Result<String, VzdumpError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let no_archive = || {
-        VzdumpError::System(format!(
-            "ERROR: couldn't determine archive info from '{}'",
-            path.display()
-        ))
-    };
-    let info = ArchiveInfo::of(name).map_err(|_| no_archive())?;
+    let info = ArchiveInfo::of(name).map_err(|_| VzdumpError::NoArchive(path.to_owned()))?;
     if info.format == "tar" {
         return of_tar(path, &info);
     }
@@ -89,12 +81,10 @@ fn of_tar(path: &Path, info: &ArchiveInfo) -> Result<String, VzdumpError> {
 
 /// Reads a header on a thread of its own: a storage that hangs must not hold the caller.
 fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> Result<Header, VzdumpError> {
-    let fail = |error: &std::io::Error| {
-        VzdumpError::System(format!("unable to read '{}' - {}", path.display(), errno_text(error)))
-    };
+    let failed = VzdumpError::file("read", path);
     let (mut input, mut child): (Box<dyn Read + Send>, Option<Child>) = match decompressor.and_then(|c| c.split_first())
     {
-        None => (Box::new(File::open(path).map_err(|error| fail(&error))?), None),
+        None => (Box::new(File::open(path).map_err(&failed)?), None),
         Some((program, arguments)) => {
             let mut command = Process::new(program);
             command
@@ -102,9 +92,9 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
                 .arg(path)
                 .stdin(Stdio::null())
                 .stderr(Stdio::null());
-            let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| fail(&error))?;
+            let mut child = command.stdout(Stdio::piped()).spawn().map_err(&failed)?;
             let output = child.stdout.take();
-            let output = output.ok_or_else(|| fail(&std::io::ErrorKind::BrokenPipe.into()))?;
+            let output = output.ok_or_else(|| failed(std::io::ErrorKind::BrokenPipe.into()))?;
             (Box::new(output), Some(child))
         }
     };
@@ -118,7 +108,7 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
         });
     let header = match reader {
         Ok(_) => receiver.recv_timeout(LIMIT),
-        Err(error) => return Err(fail(&error)),
+        Err(error) => return Err(failed(error)),
     };
     if let Some(child) = &mut child {
         // It has the rest of the archive before it, which nobody wants.
@@ -127,9 +117,10 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
     }
     match header {
         Ok(header) => Ok(header?),
-        Err(_) => Err(VzdumpError::System(format!(
-            "unable to read '{}' - got timeout",
-            path.display()
-        ))),
+        Err(_) => Err(VzdumpError::File {
+            action: "read",
+            path: path.to_owned(),
+            reason: "got timeout".to_owned(),
+        }),
     }
 }

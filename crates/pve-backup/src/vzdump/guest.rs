@@ -187,12 +187,9 @@ impl Guest {
             vm.bring_up(hold, &mut run.log)?;
         }
         run.check_interrupt()?;
-        let io = |error: io::Error| {
-            let path = names.temporary.display();
-            VzdumpError::System(format!("unable to write '{path}' - {}", errno_text(&error)))
-        };
-        let file = create(&names.temporary).map_err(io)?;
-        let output = file.try_clone().map_err(io)?;
+        let io = VzdumpError::file("write", &names.temporary);
+        let file = create(&names.temporary).map_err(&io)?;
+        let output = file.try_clone().map_err(&io)?;
         let mut compressor = Compressor::start(run.compression, output)?;
         let limits = Limits {
             bytes_per_second: Some(run.options.bwlimit.saturating_mul(1024)).filter(|limit| *limit > 0),
@@ -338,10 +335,7 @@ impl Guest {
     fn make_directory(&self) -> Result<(), VzdumpError> {
         let Some(names) = &self.names else { return Ok(()) };
         names.remove_temporary();
-        fs::create_dir_all(&names.directory).map_err(|error| {
-            let path = names.directory.display();
-            VzdumpError::System(format!("unable to create '{path}' - {}", errno_text(&error)))
-        })
+        fs::create_dir_all(&names.directory).map_err(VzdumpError::file("create", &names.directory))
     }
 
     /// Copies the guest's log beside the archive.
@@ -370,7 +364,7 @@ impl Guest {
 
 /// The file of a new archive; nobody else's umask decides who may read it.
 fn create(path: &std::path::Path) -> io::Result<File> {
-    fail::fail_point!("vzdump-create", |_| Err(io::Error::from_raw_os_error(28)));
+    fail::fail_point!("vzdump-create", |_| Err(io::Error::from(nix::errno::Errno::ENOSPC)));
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -65,13 +65,7 @@ impl Place {
     /// # Errors
     /// The place cannot be read.
     pub(super) fn existing(&self, kind: &str, vmid: VmId) -> Result<Vec<Existing>, VzdumpError> {
-        let read = fs::read_dir(&self.directory).map_err(|error| {
-            VzdumpError::System(format!(
-                "unable to read '{}' - {}",
-                self.directory.display(),
-                errno_text(&error)
-            ))
-        })?;
+        let read = fs::read_dir(&self.directory).map_err(VzdumpError::file("read", &self.directory))?;
         let mut found = Vec::new();
         for entry in read.flatten() {
             let Ok(name) = entry.file_name().into_string() else {

@@ -6,7 +6,7 @@ use pve_schema::Params;
 use pve_schema::ids::AuthId;
 
 use super::VzdumpError;
-use super::options::fleecing_storage;
+use super::options::{DEFAULT_STORAGE, fleecing_storage};
 
 /// What names paths and programs of the node.
 const ROOT_ONLY: [&str; 4] = ["tmpdir", "dumpdir", "script", "job-id"];
@@ -43,12 +43,12 @@ pub fn check_options(
     Ok(())
 }
 
-/// Checks that a caller may have a job put backups on a storage; without one it is `local`.
+/// Checks that a caller may have a job put backups on a storage; without one it is [`DEFAULT_STORAGE`].
 ///
 /// # Errors
 /// 403.
 pub fn check_job_storage(access: &UserConfig, caller: &AuthId, storage: Option<&str>) -> Result<(), VzdumpError> {
-    let path = format!("/storage/{}", storage.unwrap_or("local"));
+    let path = format!("/storage/{}", storage.unwrap_or(DEFAULT_STORAGE));
     Ok(access.require_all(caller, &path, &["Datastore.Allocate"])?)
 }
 

@@ -42,12 +42,7 @@ impl Task for Vzdump {
 impl Vzdump {
     fn carry_out(&self, worker: &mut Worker) -> Result<(), VzdumpError> {
         let context = worker.context.clone();
-        log::make_directory(&context).map_err(|error| {
-            VzdumpError::System(format!(
-                "unable to create the directory of backup logs - {}",
-                errno_text(&error)
-            ))
-        })?;
+        log::make_directory(&context).map_err(|error| VzdumpError::LogDirectory(errno_text(&error)))?;
         let mut log = RunLog::new(worker);
         let mut hook = Hook::default();
         let options = self.settle_options(&context, &mut hook, &mut log)?;

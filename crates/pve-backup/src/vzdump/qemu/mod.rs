@@ -211,12 +211,12 @@ impl Vm {
             log.info(note);
         }
         let mut configs = vec![vma::Config {
-            name: "qemu-server.conf".to_owned(),
+            name: vma::VM_CONFIG.to_owned(),
             data: archived.text.into_bytes(),
         }];
         if let Some(rules) = cfs.read(&format!("firewall/{}.fw", self.vmid))? {
             configs.push(vma::Config {
-                name: "qemu-server.fw".to_owned(),
+                name: vma::VM_FIREWALL.to_owned(),
                 data: rules,
             });
         }
