@@ -1,8 +1,14 @@
 """Ways in, and ways that stay shut."""
 
+import html
+import json
+import re
+import subprocess
+
 import proxmoxer
 import pytest
 import requests
+from lab import wait_for
 
 
 def test_version_is_what_clients_expect(lab):
@@ -89,6 +95,23 @@ def test_start_page_tells_nothing_secret(lab):
     assert page.status_code == 200
     assert "9.2.3" in page.text
     assert lab.password not in page.text
+
+
+def test_the_start_pages_command_logs_in_whoever_types_a_password(lab):
+    page = requests.get(f"{lab.url}/", verify=False, timeout=30).text
+    command = html.unescape(re.search(r"<pre>(.*?)</pre>", page, re.S)[1]).replace("root@pam", "admin@pve")
+    done = subprocess.run(
+        ["bash", "-c", command], input=f"{lab.password}\n", capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(done.stdout)["data"]["username"] == "admin@pve", done
+
+
+def test_a_browser_at_the_viewers_port_is_no_error_of_the_daemon(lab):
+    answer = requests.get(f"http://{lab.address}:3128/", timeout=30)
+    assert (answer.status_code, answer.reason) == (501, "method 'GET' not available")
+    line = '"GET / HTTP/1.1" 501'
+    wait_for("the access log has it", lambda: line in (lab.root / "var/log/pveproxy/access.log").read_text())
+    assert "err method" not in lab.log()
 
 
 def test_plain_http_on_the_tls_port_is_redirected(lab):

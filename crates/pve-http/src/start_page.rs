@@ -18,7 +18,9 @@ pub(crate) fn page(host: Option<&str>) -> Answer {
          <title>Virtual environment API</title>\n</head>\n<body>\n\
          <h1>Virtual environment API</h1>\n<p>pveproxy {version}: the API of release {release} is at <code>/api2/json</code>.</p>\n\
          <p>Log in for a ticket:</p>\n\
-         <pre>curl -k -d username=root@pam --data-urlencode password@- https://{host}/api2/json/access/ticket</pre>\n\
+         <pre>read -rsp 'Password: ' PASSWORD\n\
+         printf %s \"$PASSWORD\" | curl -k -d username=root@pam --data-urlencode password@- \
+         https://{host}/api2/json/access/ticket</pre>\n\
          <p>Send the ticket as the cookie <code>PVEAuthCookie</code>, percent-encoded, and with every request that\n\
          changes something the token as the header <code>CSRFPreventionToken</code>.</p>\n</body>\n</html>\n"
     );

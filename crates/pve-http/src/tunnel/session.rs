@@ -153,7 +153,8 @@ pub(super) fn connected<T>(
 /// Says why there is no tunnel, so that it arrives, and closes.
 async fn refuse(tunnel: &Tunnel, client: TcpStream, mut entry: Entry, refused: &Refused, minor: u8) {
     let now = tunnel.context.now();
-    if refused.status() >= 500 {
+    // What a client asked for wrongly is in the access log: a browser at this port is no trouble of the daemon's.
+    if refused.status() >= 500 && !matches!(refused, Refused::Http(_)) {
         log::error!("{refused}");
     }
     let answer = refused.answer(minor, now);
