@@ -13,7 +13,7 @@ pub(crate) const DEFAULT_ROOT: &str = "/var/lib/pve-lab/default";
 /// Runs a Proxmox VE API node from a directory: real daemons, real guests, no installation.
 ///
 /// Everything a lab keeps is below its root directory. Several labs run side by side, each on a loopback address of its
-/// own with the usual ports 8006 and 85.
+/// own with the usual ports 8006, 3128 and 85.
 #[derive(Debug, Parser)]
 #[command(name = "pve-lab", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "EXAMPLES\n  \

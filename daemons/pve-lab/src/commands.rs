@@ -115,7 +115,8 @@ pub(crate) fn write_man_page(out: &mut dyn io::Write) -> io::Result<()> {
         ".SH EXAMPLES\n.nf\n{}\n.fi\n",
         escape(examples.trim_start_matches("EXAMPLES\n"))
     )?;
-    writeln!(out, ".SH SEE ALSO\npvedaemon(8), pveproxy(8), qmeventd(8)")
+    let others = "pvedaemon(8), pveproxy(8), pvescheduler(8), pvestatd(8), qmeventd(8), spiceproxy(8), vma(1)";
+    writeln!(out, ".SH SEE ALSO\n{others}")
 }
 
 /// A text with nothing in it that roff would act on.
