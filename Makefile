@@ -1,7 +1,7 @@
 # Each line calls cargo or a script; `make help` lists the targets.
 .PHONY: help run test bench lint coverage
 
-ROOT ?= /var/lib/pve-lab/default
+ROOT ?= $(or $(PVE_LAB_ROOT),/var/lib/pve-lab/default)
 LAB = $(if $(filter 0,$(shell id -u)),,sudo) $(or $(CARGO_TARGET_DIR),target)/release/pve-lab
 
 help: ## List the targets
