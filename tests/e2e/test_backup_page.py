@@ -52,6 +52,9 @@ def test_the_page(playground):
         '"reason":"backup=yes"',
         "INFO: Backup job finished successfully",
         '"state":"st',
+        "DEV: dev_id=1",
+        "file format: raw",
+        '"mark":"protected"',
         "UPID:",
     ):
         assert expected in told, f"{expected}: {told}"
