@@ -235,9 +235,31 @@ fn a_restore_is_refused_before_any_task() {
             &[("vmid", "109"), ("archive", own), ("force", "1")],
             (403, &on_pool),
         ),
+        // Rights on a pool are none on a VM outside of it; nor does the right to back a VM up give it to a pool.
+        (
+            "eve@pve",
+            &[("vmid", "105"), ("archive", own), ("force", "1"), ("pool", "p1")],
+            (403, &allocate),
+        ),
+        (
+            "bob@pve",
+            &[("vmid", "105"), ("archive", own), ("force", "1"), ("pool", "p1")],
+            (403, &allocate),
+        ),
         (
             "bob@pve",
             &[("vmid", "105"), ("archive", own), ("force", "1"), ("start", "1")],
+            (403, &power),
+        ),
+        (
+            "eve@pve",
+            &[
+                ("vmid", "105"),
+                ("archive", own),
+                ("force", "1"),
+                ("start", "1"),
+                ("pool", "p1"),
+            ],
             (403, &power),
         ),
         (
