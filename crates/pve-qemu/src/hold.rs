@@ -16,6 +16,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -387,7 +388,10 @@ fn unlock(context: &Context, vmid: VmId) -> Result<(), VmError> {
 /// backups holds the node, nothing happens.
 pub fn remove_stale_locks(context: &Context, journal: &mut dyn Journal) {
     let path = context.site.path(RUN_LOCK);
-    let Ok(file) = OpenOptions::new().create(true).append(true).open(&path) else {
+    // Whoever can open it can lock it.
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(0o600);
+    let Ok(file) = options.open(&path) else {
         return;
     };
     let Ok(_run) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else {

@@ -45,7 +45,7 @@ impl Process {
 
     /// Waits until it is gone: whether it is.
     pub fn wait_gone(&self, limit: Duration) -> bool {
-        let deadline = Instant::now() + limit;
+        let deadline = pve_schema::clock::deadline(limit);
         while self.is_alive() {
             if Instant::now() >= deadline {
                 return false;

@@ -1,7 +1,16 @@
 //! The clock, injected so that tests decide what time it is.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What stands for a time that the machine's clock does not reach: nobody waits for so long.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// The moment until which something is waited for that may take so long. Clients name limits of any size, and adding one
+/// to an [`Instant`] panics where that ends.
+pub fn deadline(limit: Duration) -> Instant {
+    Instant::now() + limit.min(FAR)
+}
 
 /// Tells the time of day.
 pub trait Clock: std::fmt::Debug + Send + Sync {
@@ -42,5 +51,18 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_is_too_long() {
+        let begin = Instant::now();
+        let short = deadline(Duration::from_secs(5));
+        assert!((5..100).contains(&(short - begin).as_secs()));
+        assert!(deadline(Duration::MAX) >= begin + FAR);
     }
 }

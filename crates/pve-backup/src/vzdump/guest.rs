@@ -33,6 +33,9 @@ use crate::text;
 /// Names end in seconds: a second backup within one gets a later name, but not one that is far from the truth.
 const NAME_TRIES: i64 = 60;
 
+/// The highest speed that QEMU takes, bytes per second.
+const MAX_SPEED: u64 = i64::MAX.unsigned_abs();
+
 /// Backs a guest up: whether that worked. Everything about it is in the logs.
 pub(super) fn back_up(run: &mut Run<'_, '_>, vmid: VmId) -> bool {
     let begin = Instant::now();
@@ -192,7 +195,7 @@ impl Guest {
         let output = file.try_clone().map_err(&io)?;
         let mut compressor = Compressor::start(run.compression, output)?;
         let limits = Limits {
-            bytes_per_second: Some(run.options.bwlimit.saturating_mul(1024)).filter(|limit| *limit > 0),
+            bytes_per_second: Some(run.options.bwlimit.saturating_mul(1024).min(MAX_SPEED)).filter(|limit| *limit > 0),
             max_workers: run.options.max_workers,
         };
         let killer = compressor.killer();

@@ -5,10 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use pve_schema::clock::deadline;
 use pve_schema::ids::Upid;
 use pve_schema::{Context, Site, errno_text};
 use pve_task::process;
@@ -53,7 +55,7 @@ impl GlobalLock {
     ) -> Result<Self, VzdumpError> {
         let path = run_path(&context.site, LOCK);
         let mut file = open(&path).map_err(|error| VzdumpError::Lock(errno_text(&error)))?;
-        let deadline = Instant::now() + Duration::from_secs(minutes.saturating_mul(60));
+        let until = deadline(Duration::from_secs(minutes.saturating_mul(60)));
         let mut waited = false;
         let held = loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -71,7 +73,7 @@ impl GlobalLock {
             if interrupted() {
                 return Err(VzdumpError::Interrupted);
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= until {
                 return Err(VzdumpError::Lock("got timeout".to_owned()));
             }
             std::thread::sleep(EVERY);
@@ -96,7 +98,8 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    OpenOptions::new().create(true).append(true).open(path)
+    // Whoever can open it can lock it.
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 /// Stops the run that left its UPID, if it is still the same process. One that does not run is stopped already.

@@ -194,7 +194,9 @@ fn a_running_vm_is_backed_up_in_every_mode() {
         ),
     ] {
         let before = lab.process().unwrap();
-        let (log, status) = lab.back_up(&[("vmid", &number), ("mode", mode), ("bwlimit", "100000")]);
+        // A limit beyond all times is as good as another.
+        let stopwait = ("stopwait", "9223372036854775807");
+        let (log, status) = lab.back_up(&[("vmid", &number), ("mode", mode), ("bwlimit", "100000"), stopwait]);
         assert_eq!(status, "OK", "{log}");
         assert_lines(&log, expected);
         assert!(!log.contains("fs-freeze"), "{log}");
@@ -369,7 +371,14 @@ fn locks_of_others_are_respected() {
     let held = Flock::lock(fs::File::create(&path).unwrap(), FlockArg::LockExclusive).unwrap();
     let (_, status) = lab.back_up(&[("vmid", &number), ("lockwait", "0")]);
     assert_eq!(status, "can't acquire lock '/var/run/vzdump.lock' (wait = 0)");
-    let upid = lab.begin(&[("vmid", &number), ("storage", "st"), ("lockwait", "3")]);
+    // A limit beyond all times is as good as another.
+    let lockwait = ("lockwait", "9223372036854775807");
+    let upid = lab.begin(&[
+        ("vmid", &number),
+        ("storage", "st"),
+        lockwait,
+        ("bwlimit", "9223372036854775807"),
+    ]);
     wait_for("it waits", || {
         lab.log(&upid).contains("INFO: trying to get global lock - waiting...")
     });

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use pve_guest::GuestConfig;
 use pve_schema::Context;
+use pve_schema::clock::deadline;
 use pve_schema::ids::VmId;
 use serde_json::Value;
 
@@ -74,7 +75,7 @@ pub fn stop(context: &Context, vmid: VmId, order: Order, journal: &mut dyn Journ
         config.check_lock()?;
     }
     hook::run_if_set(context, vmid, &config, Phase::PreStop, journal)?;
-    let deadline = Instant::now() + limit(&config, order);
+    let deadline = deadline(limit(&config, order));
     if let Err(error) = ask(context, vmid, &config, order.way) {
         journal.warn(&error.to_string());
         // A process that just ended cannot answer: that is no failure.

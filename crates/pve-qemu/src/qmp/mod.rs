@@ -93,7 +93,7 @@ impl<'a> Qmp<'a> {
 
     /// The whole batch must be done by then, whatever the commands' own limits are.
     pub fn within(mut self, budget: Duration) -> Self {
-        self.deadline = Some(Instant::now() + budget);
+        self.deadline = Some(pve_schema::clock::deadline(budget));
         self
     }
 
@@ -148,7 +148,7 @@ impl<'a> Qmp<'a> {
     }
 
     fn limited(&self, limit: Duration) -> Instant {
-        let deadline = Instant::now() + limit;
+        let deadline = pve_schema::clock::deadline(limit);
         self.deadline.map_or(deadline, |batch| batch.min(deadline))
     }
 }
