@@ -18,7 +18,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -48,8 +48,8 @@ const CONFIG_LOCK: Duration = Duration::from_secs(60);
 const JOBS: Duration = Duration::from_secs(30);
 /// How often they are looked at.
 const POLL: Duration = Duration::from_millis(100);
-/// Where the lock is that a run of backups holds.
-const RUN_LOCK: &str = "/run/vzdump.lock";
+/// Where the `flock` is that a run of backups holds, below the site's root.
+pub const RUN_LOCK: &str = "/run/vzdump.lock";
 
 /// What a guest is to be once its backup is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,17 +187,14 @@ impl Hold {
             started: self.worker.started,
             debt: self.debt.clone(),
         };
-        let path = self.marker();
-        let temporary = path.with_extension("backup.tmp");
         let written = serde_json::to_vec(&marker)
             .map_err(io::Error::from)
-            .and_then(|bytes| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &path));
+            .and_then(|bytes| runtime::replace(&self.marker(), &bytes));
         written.map_err(marker_error)
     }
 
     fn forget(&self) {
-        remove(&self.marker());
+        runtime::remove(&self.marker());
     }
 
     fn marker(&self) -> PathBuf {
@@ -248,13 +245,13 @@ pub fn settle(context: &Context, vmid: VmId, journal: &mut dyn Journal) -> Resul
     journal.warn(&format!("a backup of VM {vmid} was killed; settling what it left"));
     let next = settle_guest(context, vmid, &marker.debt, journal);
     for path in &marker.debt.files {
-        remove(path);
+        runtime::remove(path);
     }
     if files::exists(context, vmid)? && files::load(context, vmid)?.lock() == Some(LOCK) {
         unlock(context, vmid)?;
         journal.warn(&format!("removed left over backup lock from '{vmid}'!"));
     }
-    remove(&Runtime::new(&context.site, vmid).backup_marker());
+    runtime::remove(&Runtime::new(&context.site, vmid).backup_marker());
     Ok(next)
 }
 
@@ -414,19 +411,5 @@ pub fn remove_stale_locks(context: &Context, journal: &mut dyn Journal) {
             Ok(false) => {}
             Err(error) => journal.warn(&format!("VM {vmid}: {error}")),
         }
-    }
-}
-
-/// Removes a file or a directory with everything in it; it may be gone already.
-fn remove(path: &Path) {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = removed
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        log::warn!("unable to remove '{}' - {error}", path.display());
     }
 }

@@ -1,7 +1,7 @@
 //! One backup at a time on a node (reference 05 §7.2).
 //!
 //! The lock is a `flock`, which ends with its process, however that ends. Beside it lies the UPID of the run, so that
-//! another one can stop it.
+//! another one can stop it. Messages name the lock by its old path, `/var/run/vzdump.lock`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,17 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use pve_qemu::hold::RUN_LOCK;
 use pve_schema::clock::deadline;
 use pve_schema::ids::Upid;
-use pve_schema::{Context, Site, errno_text};
+use pve_schema::{Context, errno_text};
 use pve_task::process;
 
 use super::VzdumpError;
 
-/// Where the lock is, below the site's root; messages name it so.
-const LOCK: &str = "/var/run/vzdump.lock";
-/// Where the UPID of the run is.
-const PID: &str = "/var/run/vzdump.pid";
+/// Where the UPID of the run is, below the site's root.
+const PID: &str = "/run/vzdump.pid";
 /// How often a waiting run tries.
 const EVERY: Duration = Duration::from_millis(500);
 /// How long a run that is to stop has.
@@ -33,11 +32,6 @@ const POLL: Duration = Duration::from_millis(100);
 pub(crate) struct GlobalLock {
     pid_file: PathBuf,
     _file: Flock<File>,
-}
-
-/// Where a built-in path of `/var/run` is: that is `/run`, on a system by a link, in a lab without one.
-fn run_path(site: &Site, path: &str) -> PathBuf {
-    site.path(path.strip_prefix("/var").unwrap_or(path))
 }
 
 impl GlobalLock {
@@ -53,7 +47,7 @@ impl GlobalLock {
         log: &mut dyn FnMut(&str),
         interrupted: &dyn Fn() -> bool,
     ) -> Result<Self, VzdumpError> {
-        let path = run_path(&context.site, LOCK);
+        let path = context.site.path(RUN_LOCK);
         let mut file = open(&path).map_err(|error| VzdumpError::Lock(errno_text(&error)))?;
         let until = deadline(Duration::from_secs(minutes.saturating_mul(60)));
         let mut waited = false;
@@ -81,7 +75,7 @@ impl GlobalLock {
         if waited {
             log("got global lock");
         }
-        let pid_file = run_path(&context.site, PID);
+        let pid_file = context.site.path(PID);
         fs::write(&pid_file, format!("{upid}\n")).map_err(|error| VzdumpError::Lock(errno_text(&error)))?;
         Ok(Self { pid_file, _file: held })
     }
@@ -107,7 +101,7 @@ fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// It does not end in time.
 pub(crate) fn stop_running(context: &Context) -> Result<(), VzdumpError> {
-    let text = fs::read_to_string(run_path(&context.site, PID)).unwrap_or_default();
+    let text = fs::read_to_string(context.site.path(PID)).unwrap_or_default();
     let Ok(upid) = text.trim().parse::<Upid>() else {
         return Ok(());
     };

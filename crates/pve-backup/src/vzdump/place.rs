@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil;
 use jiff::tz::TimeZone;
+use pve_qemu::runtime::remove;
 use pve_schema::ids::{StorageId, VmId, VolumeId};
 use pve_schema::{Context, errno_text};
 use pve_storage::archive::{ArchiveInfo, ArchiveTime};
@@ -291,20 +292,6 @@ fn remove_archive(archive: &Path) -> io::Result<()> {
         remove(&archive.with_file_name(log));
     }
     Ok(())
-}
-
-/// Removes a file or a directory with everything in it; it may be gone already.
-fn remove(path: &Path) {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = removed
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        log::warn!("unable to remove '{}' - {error}", path.display());
-    }
 }
 
 #[cfg(test)]

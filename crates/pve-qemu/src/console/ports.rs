@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use pve_schema::{Context, Failure};
 
+use crate::runtime;
+
 /// VNC ports.
 pub const VNC: RangeInclusive<u16> = 5900..=5999;
 /// SPICE ports.
@@ -66,10 +68,7 @@ pub fn reserve(context: &Context, range: RangeInclusive<u16>) -> Result<u16, Por
         })?;
     reserved.insert(port, context.now());
     let lines: String = reserved.iter().map(|(port, time)| format!("{port} {time}\n")).collect();
-    let temporary = notes.with_extension(format!("tmp.{}", std::process::id()));
-    fs::write(&temporary, lines)
-        .and_then(|()| fs::rename(&temporary, &notes))
-        .map_err(PortError::Notes)?;
+    runtime::replace(&notes, lines.as_bytes()).map_err(PortError::Notes)?;
     Ok(port)
 }
 

@@ -99,11 +99,9 @@ pub(crate) fn of(site: &Site, binary: &Path) -> Result<Probe, ProbeError> {
 
 /// A probe that cannot be kept is made again next time.
 fn keep(file: &Path, kept: &Kept) {
-    let temporary = file.with_extension(format!("tmp.{}", std::process::id()));
     let written = serde_json::to_vec(kept)
         .map_err(io::Error::from)
-        .and_then(|bytes| fs::write(&temporary, bytes))
-        .and_then(|()| fs::rename(&temporary, file));
+        .and_then(|bytes| runtime::replace(file, &bytes));
     if let Err(error) = written {
         log::debug!("unable to keep what is known of QEMU - {error}");
     }

@@ -125,11 +125,9 @@ impl Samples {
         if kept == self.known {
             return;
         }
-        let temporary = self.path.with_extension(format!("tmp.{}", std::process::id()));
         let written = serde_json::to_vec(&kept)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| fs::write(&temporary, bytes))
-            .and_then(|()| fs::rename(&temporary, &self.path));
+            .and_then(|bytes| runtime::replace(&self.path, &bytes));
         if let Err(error) = written {
             log::debug!("unable to keep CPU readings - {error}");
         }
