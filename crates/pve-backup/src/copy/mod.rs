@@ -45,6 +45,7 @@ use pve_schema::Context;
 use pve_schema::ids::VmId;
 
 pub use error::CopyError;
+pub(crate) use run::socket_path;
 
 use crate::vma::{Config, Header, Uuid, Writer};
 

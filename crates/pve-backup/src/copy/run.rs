@@ -68,7 +68,7 @@ fn node_of(disk: &Disk) -> String {
 }
 
 /// The socket that QEMU connects to.
-fn socket_path(site: &Site, vmid: VmId) -> PathBuf {
+pub(crate) fn socket_path(site: &Site, vmid: VmId) -> PathBuf {
     pve_qemu::runtime::directory(site).join(format!("{vmid}.vzdump-nbd.sock"))
 }
 

@@ -112,7 +112,8 @@ impl Guest {
         let mut hold = Hold::take(run.context, vmid, &mut run.log)?;
         let temporary = self.names.iter();
         let temporary = temporary.flat_map(|names| [names.temporary.clone(), names.directory.clone()]);
-        let temporary: Vec<PathBuf> = temporary.collect();
+        let socket = copy::socket_path(&run.context.site, vmid);
+        let temporary: Vec<PathBuf> = temporary.chain([socket]).collect();
         let owed = hold.owe(|debt| debt.files = temporary);
         let outcome = owed
             .map_err(VzdumpError::from)

@@ -464,6 +464,8 @@ fn kill_hard(lab: &Lab, upid: &Upid) {
     kill(Pid::from_raw(i32::try_from(upid.pid).unwrap()), Signal::SIGKILL).unwrap();
     wait_for("the task has gone", || !pve_task::process::is_running(upid));
     wait_for("what it left is settled", || hold::held(&lab.context.site).is_empty());
+    let socket = lab.context.site.path("/run/qemu-server/105.vzdump-nbd.sock");
+    assert!(!socket.exists());
 }
 
 fn a_killed_backup_leaves_a_guest_that_runs_on() {
