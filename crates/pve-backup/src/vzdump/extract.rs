@@ -54,7 +54,12 @@ pub fn config(context: &Context, access: &UserConfig, caller: &AuthId, volume: &
 /// Its name does not say what it is, it cannot be read, or has no config.
 pub fn of_archive(path: &Path) -> Result<String, VzdumpError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let info = ArchiveInfo::of(name).map_err(|_| VzdumpError::NoArchive(path.to_owned()))?;
+    let no_archive = || VzdumpError::NoArchive(path.to_owned());
+    let info = ArchiveInfo::of(name).map_err(|_| no_archive())?;
+    // Whoever opens a pipe waits for somebody at its other end.
+    if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(no_archive());
+    }
     if info.format == "tar" {
         return of_tar(path, &info);
     }
@@ -122,5 +127,24 @@ fn header_within(path: &Path, decompressor: Option<&'static [&'static str]>) -> 
             path: path.to_owned(),
             reason: "got timeout".to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        for extension in ["vma", "vma.zst", "tar"] {
+            let name = format!("vzdump-qemu-100-2026_01_01-00_00_00.{extension}");
+            let pipe = directory.path().join(name);
+            nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            assert!(
+                matches!(of_archive(&pipe), Err(VzdumpError::NoArchive(_))),
+                "{extension}"
+            );
+        }
     }
 }
