@@ -52,7 +52,7 @@ pub enum VmError {
     Host(#[from] crate::start::host::HostError),
     /// No port for a console.
     #[error(transparent)]
-    Port(#[from] crate::console::ports::PortError),
+    Port(#[from] pve_node::console::ports::PortError),
     /// A tap or a bridge.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -138,6 +138,9 @@ pub enum VmError {
     /// VNC with TLS of its own, for viewers other than browsers.
     #[error("VNC without a websocket is not supported by this build yet: call with websocket=1")]
     VncWithoutWebsocket,
+    /// A terminal needs a serial port that is a socket.
+    #[error("unable to find a serial interface")]
+    NoSerial,
     /// Somebody stopped the task.
     #[error("received interrupt")]
     Interrupted,

@@ -4,12 +4,13 @@
 
 use std::time::Duration;
 
+use pve_node::terminal::{self, Pass};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, Upid, VmId};
 use pve_task::{Kinds, Launcher, StartError, Task, TaskError, TaskRequest, Worker};
 use serde::{Deserialize, Serialize};
 
-use crate::console::vnc;
+use crate::console::{serial, vnc};
 use crate::create;
 use crate::power::{self, stop};
 use crate::reconfigure;
@@ -29,7 +30,8 @@ pub fn register_tasks(kinds: &mut Kinds) {
         .register::<Pause>()
         .register::<Resume>()
         .register::<Resize>()
-        .register::<Vnc>();
+        .register::<Vnc>()
+        .register::<SerialTerminal>();
 }
 
 /// Starts a VM that was to be started again after its stop.
@@ -302,5 +304,26 @@ impl Task for Vnc {
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
         worker.log(format!("starting vnc proxy {}", worker.upid));
         Ok(vnc::serve(&worker.context.site, self.vmid, self.port, &self.password)?)
+    }
+}
+
+/// `vncproxy`: a serial port instead of the display.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SerialTerminal {
+    /// The VM.
+    pub vmid: VmId,
+    /// The number of the port.
+    pub serial: u8,
+    /// Who may come.
+    pub pass: Pass,
+}
+
+impl Task for SerialTerminal {
+    const KIND: &'static str = "qemu-serial";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        let open = || serial::SerialPort::open(&context.site, self.vmid, self.serial);
+        Ok(terminal::serve(&context, &self.pass, worker, open)?)
     }
 }

@@ -9,6 +9,7 @@
 //! | [`kvm`], [`io_uring`] | the kernel: what QEMU may use |
 //! | [`ioprio`] | the kernel: I/O priorities |
 //! | [`pam`] | libpam: log-in checks of the machine's own users |
+//! | [`pty`] | the kernel and libutil: programs on a pseudo terminal |
 //! | [`rrd`] | librrd: files of figures over time |
 //! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
 
@@ -18,5 +19,6 @@ pub mod io_uring;
 pub mod ioprio;
 pub mod kvm;
 pub mod pam;
+pub mod pty;
 pub mod rrd;
 pub mod rsa;

@@ -7,6 +7,7 @@ mod rrddata;
 mod status;
 mod storage;
 mod tasks;
+mod terminal;
 mod viewer;
 mod vzdump;
 
@@ -22,10 +23,12 @@ pub(crate) fn register(registry: &mut Registry) {
     rrddata::register(registry);
     storage::register(registry);
     tasks::register(registry);
+    terminal::register(registry);
     vzdump::register(registry);
 }
 
 /// Adds the kinds of task that are defined below this folder.
 pub(crate) fn register_tasks(kinds: &mut pve_task::Kinds) {
     qemu::destroy::register_tasks(kinds);
+    terminal::register_tasks(kinds);
 }

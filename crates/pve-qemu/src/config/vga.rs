@@ -42,6 +42,11 @@ impl Vga {
         self.kind.as_deref().is_some_and(|kind| kind.starts_with("serial"))
     }
 
+    /// The number of the serial line that is the console.
+    pub fn serial(&self) -> Option<u8> {
+        self.kind.as_deref()?.strip_prefix("serial")?.parse().ok()
+    }
+
     /// Whether there is no picture at all.
     pub fn is_headless(&self) -> bool {
         self.is_serial() || self.kind.as_deref() == Some("none")

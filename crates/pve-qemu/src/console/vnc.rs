@@ -1,22 +1,18 @@
 //! Serves a VM's VNC display to one client (reference 06b §13, "vncproxy").
 
 use std::io;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use pve_node::console::{accept_one, relay};
 use pve_schema::ids::VmId;
 use pve_schema::{Failure, Site};
 use serde_json::json;
 
-use super::relay;
 use crate::qmp::Qmp;
 use crate::runtime::Runtime;
 
-/// How long a client may take to come.
-const ACCEPT: Duration = Duration::from_secs(10);
 /// How long a session may be without any traffic.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 /// How long the password lasts: the client that was just accepted needs it now, and nobody else may.
@@ -67,9 +63,10 @@ impl Failure for VncError {}
 /// [`VncError`].
 pub fn serve(site: &Site, vmid: VmId, port: u16, password: &str) -> Result<(), VncError> {
     let listener = TcpListener::bind((site.address, port)).map_err(|source| VncError::Listen { port, source })?;
-    let mut client = accept_one(&listener)?;
-    // From here on nobody else is to get in.
-    drop(listener);
+    let mut client = accept_one(listener).map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => VncError::NobodyCame,
+        _ => VncError::Io(error),
+    })?;
     set_password(site, vmid, password)?;
     let mut display = UnixStream::connect(Runtime::new(site, vmid).vnc()).map_err(|error| {
         log::warn!("unable to connect to the display of VM {vmid} - {error}");
@@ -82,16 +79,6 @@ pub fn serve(site: &Site, vmid: VmId, port: u16, password: &str) -> Result<(), V
         // A browser tab that is closed resets its connection as often as not.
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Ok(()),
         ended => Ok(ended?),
-    }
-}
-
-fn accept_one(listener: &TcpListener) -> Result<TcpStream, VncError> {
-    let mut descriptors = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    let limit = PollTimeout::try_from(ACCEPT).unwrap_or(PollTimeout::MAX);
-    match poll(&mut descriptors, limit) {
-        Ok(0) => Err(VncError::NobodyCame),
-        Ok(_) => Ok(listener.accept()?.0),
-        Err(errno) => Err(VncError::Io(errno.into())),
     }
 }
 

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pve_guest::GuestConfig;
+use pve_node::console::ports;
 use pve_schema::Context;
 use pve_schema::ids::VmId;
 use pve_storage::Storages;
@@ -31,7 +32,6 @@ use crate::accel;
 use crate::cleanup::{self, Scope};
 use crate::command::{self, Request, StartMode, ThrowAwayVars};
 use crate::config::{MachineType, VmConfig};
-use crate::console::ports;
 use crate::error::VmError;
 use crate::files;
 use crate::hold;

@@ -1,28 +1,26 @@
-//! `POST /nodes/{node}/qemu/{vmid}/vncproxy` and `…/spiceproxy` (reference 06b §13).
-
-use std::time::{Duration, Instant};
+//! `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `…/termproxy` and `…/spiceproxy` (reference 06b §13).
 
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_contract::id;
+use pve_node::console::ports;
 use pve_qemu::config::VmConfig;
-use pve_qemu::console::{is_listening, ports, spice, vnc};
+use pve_qemu::console::{serial, spice, vnc};
 use pve_qemu::error::VmError;
 use pve_qemu::{files, tasks};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
 use serde_json::json;
 
+use super::super::terminal::{self, wait_until_listening};
 use super::super::viewer::Viewer;
 use super::shared::{self, start_task, vmid};
-
-/// How long the task may take to listen.
-const LISTEN: Duration = Duration::from_secs(5);
-/// How often that is looked at.
-const POLL: Duration = Duration::from_millis(20);
 
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::POST_NODES_NODE_QEMU_VMID_VNCPROXY, |call| {
         Box::pin(shared::run(call, vnc_proxy))
+    });
+    registry.bind(id::POST_NODES_NODE_QEMU_VMID_TERMPROXY, |call| {
+        Box::pin(shared::run(call, term_proxy))
     });
     registry.bind(id::POST_NODES_NODE_QEMU_VMID_SPICEPROXY, |call| {
         Box::pin(shared::run(call, spice_proxy))
@@ -68,6 +66,28 @@ fn vnc_proxy(call: &Call) -> ApiResult {
     Ok(reply.into())
 }
 
+/// A serial port of the VM, for xterm.js.
+fn term_proxy(call: &Call) -> ApiResult {
+    let vmid = vmid(call)?;
+    if !call.is_for_this_node() {
+        return Err(VmError::NotYet("the console of another node's VM").into());
+    }
+    let config = files::load(&call.context, vmid)?;
+    // The contract lets only serial0 to serial3 through.
+    let asked = call
+        .params
+        .text("serial")
+        .and_then(|name| name.strip_prefix("serial")?.parse().ok());
+    let serial = serial::choose(VmConfig::new(&config.main), asked).ok_or(VmError::NoSerial)?;
+    let pass = terminal::pass(call, &format!("/vms/{vmid}"), "VM.Console")?;
+    let task = tasks::SerialTerminal {
+        vmid,
+        serial,
+        pass: pass.clone(),
+    };
+    terminal::answer(call, "vncproxy", vmid.to_string(), &pass, &task)
+}
+
 fn spice_proxy(call: &Call) -> ApiResult {
     let vmid = vmid(call)?;
     let config = files::load(&call.context, vmid)?;
@@ -83,17 +103,4 @@ fn spice_proxy(call: &Call) -> ApiResult {
         password: &admission.password,
     };
     viewer.answer(call)
-}
-
-fn wait_until_listening(call: &Call, port: u16) -> Result<(), ApiError> {
-    let deadline = Instant::now() + LISTEN;
-    while !is_listening(call.context.site.address, port) {
-        if Instant::now() >= deadline {
-            return Err(ApiError::plain(format!(
-                "Timeout while waiting for port '{port}' to get ready!"
-            )));
-        }
-        std::thread::sleep(POLL);
-    }
-    Ok(())
 }

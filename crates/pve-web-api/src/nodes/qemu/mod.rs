@@ -3,9 +3,10 @@
 use pve_access::AccessControl;
 use pve_cfs::{Cfs, GuestKind};
 use pve_contract::id;
-use pve_rest::{ApiError, ApiResult, Call, Endpoint, Registry, Reply, blocking};
+use pve_rest::{ApiError, ApiResult, Call, Registry, blocking};
 use pve_schema::ids::{NodeName, VmId};
-use serde_json::json;
+
+use super::websocket::{parameter, to_port};
 
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
@@ -27,20 +28,5 @@ fn vnc_websocket(call: &Call) -> ApiResult {
     if !Cfs::new(&call.context).exists(&config)? {
         return Err(ApiError::plain(format!("Configuration file '{config}' does not exist")));
     }
-    Ok(Reply {
-        data: json!({ "port": port.to_string() }),
-        websocket: Some(Endpoint::Port(port)),
-        ..Reply::default()
-    })
-}
-
-/// A parameter that the contract requires, as its type.
-fn parameter<T>(call: &Call, name: &str) -> Result<T, ApiError>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
-    let text = call.params.required(name);
-    text.parse()
-        .map_err(|error: T::Err| ApiError::parameter(name, error.to_string()))
+    Ok(to_port(port))
 }

@@ -55,7 +55,7 @@ impl Flow {
 ///
 /// # Errors
 /// What the sockets say; [`io::ErrorKind::TimedOut`] when idle.
-pub(crate) fn run<A, B>(a: &mut A, b: &mut B, idle: Duration) -> io::Result<()>
+pub fn run<A, B>(a: &mut A, b: &mut B, idle: Duration) -> io::Result<()>
 where
     A: Read + Write + AsFd,
     B: Read + Write + AsFd,

@@ -1,0 +1,218 @@
+//! A shell of the node behind a terminal (reference 09 §19).
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use pve_schema::ids::AuthId;
+use pve_sys::pty::{self, Size};
+use pve_task::{Kinds, Task, TaskError, Worker};
+use serde::{Deserialize, Serialize};
+
+use super::session::{Backend, Pass, TerminalError, serve};
+
+/// What a terminal shows before the client says its size.
+const SIZE: Size = Size { columns: 80, rows: 20 };
+/// The variables that a shell inherits; the rest of a daemon's environment is not its affair.
+const INHERITED: [&str; 5] = ["PATH", "USER", "HOME", "LANG", "LANGUAGE"];
+/// How long a program may take to go after its terminal has gone.
+const GOODBYE: Duration = Duration::from_secs(3);
+/// How often that is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What the shell is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Errand {
+    /// To work in it.
+    Login,
+    /// To upgrade the packages.
+    Upgrade,
+    /// To install Ceph.
+    CephInstall,
+}
+
+impl std::str::FromStr for Errand {
+    type Err = TerminalError;
+
+    fn from_str(word: &str) -> Result<Self, TerminalError> {
+        match word {
+            "login" => Ok(Self::Login),
+            "upgrade" => Ok(Self::Upgrade),
+            "ceph_install" => Ok(Self::CephInstall),
+            _ => Err(TerminalError::Backend(format!("unknown command '{word}'"))),
+        }
+    }
+}
+
+/// The command line for a caller: only `root@pam` itself, not one of its tokens, gets in without a password and may run
+/// anything but a log-in. `options` are separated by NUL, and only for Ceph.
+pub fn command_line(caller: &AuthId, errand: Errand, options: &str) -> Vec<String> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    if !caller.is_root() {
+        return words(&["/bin/login"]);
+    }
+    match errand {
+        Errand::Login => words(&["/bin/login", "-f", "root"]),
+        Errand::Upgrade => words(&["/usr/bin/pveupgrade", "--shell"]),
+        Errand::CephInstall => {
+            let mut line = words(&["/usr/bin/pveceph", "install"]);
+            line.extend(options.split('\0').filter(|word| !word.is_empty()).map(str::to_owned));
+            line
+        }
+    }
+}
+
+/// `vncshell`: serves a terminal with a shell of the node to one client.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Shell {
+    /// Who may come.
+    pub pass: Pass,
+    /// What runs.
+    pub command: Vec<String>,
+}
+
+/// Adds the kinds of this module.
+pub fn register_tasks(kinds: &mut Kinds) {
+    kinds.register::<Shell>();
+}
+
+impl Task for Shell {
+    const KIND: &'static str = "node-shell";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        let open = || Program::start(&self.command);
+        Ok(serve(&context, &self.pass, worker, open)?)
+    }
+}
+
+/// A program on a terminal of its own. It is told to go when its client has gone.
+#[derive(Debug)]
+pub struct Program {
+    terminal: File,
+    child: Child,
+}
+
+impl Program {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// [`TerminalError::Backend`]: there is no such program, for one.
+    pub fn start(command: &[String]) -> Result<Self, TerminalError> {
+        let failed = |error: io::Error| TerminalError::Backend(format!("{}: {error}", command.join(" ")));
+        let (name, arguments) = command
+            .split_first()
+            .ok_or_else(|| TerminalError::Backend("no command".to_owned()))?;
+        let mut program = Command::new(name);
+        program
+            .args(arguments)
+            .current_dir("/")
+            .env_clear()
+            .env("TERM", "xterm-256color");
+        let is_inherited = |name: &str| INHERITED.contains(&name) || name.starts_with("LC_");
+        program.envs(std::env::vars().filter(|(name, _)| is_inherited(name)));
+        let (terminal, child) = pty::spawn(program, SIZE).map_err(failed)?;
+        let flags = fcntl(&terminal, FcntlArg::F_GETFL).map_err(|errno| failed(errno.into()))?;
+        let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
+        fcntl(&terminal, FcntlArg::F_SETFL(flags)).map_err(|errno| failed(errno.into()))?;
+        Ok(Self { terminal, child })
+    }
+}
+
+impl Read for Program {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.terminal.read(buffer)
+    }
+}
+
+impl Write for Program {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.terminal.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.terminal.as_fd()
+    }
+}
+
+impl Backend for Program {
+    fn resize(&mut self, size: Size) {
+        if let Err(error) = pty::resize(&self.terminal, size) {
+            log::warn!("unable to resize a terminal - {error}");
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The program leads a session, so its pid names the group, too.
+        let Ok(group) = i32::try_from(self.child.id()) else {
+            return;
+        };
+        let deadline = Instant::now() + GOODBYE;
+        let _ = killpg(Pid::from_raw(group), Signal::SIGHUP);
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= deadline {
+                let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reference 09, vector 79.
+    #[test]
+    fn only_root_itself_gets_in_without_a_password() {
+        for (caller, errand, options, expected) in [
+            ("root@pam", Errand::Login, "", "/bin/login -f root"),
+            ("root@pam!t", Errand::Login, "", "/bin/login"),
+            ("alice@pve", Errand::Upgrade, "", "/bin/login"),
+            ("root@pam", Errand::Upgrade, "", "/usr/bin/pveupgrade --shell"),
+            (
+                "root@pam",
+                Errand::CephInstall,
+                "--version\0squid",
+                "/usr/bin/pveceph install --version squid",
+            ),
+        ] {
+            let line = command_line(&caller.parse().unwrap(), errand, options);
+            assert_eq!(line.join(" "), expected, "{caller}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = Program::start(&["/no/such".to_owned()]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "unable to open the terminal - /no/such: No such file or directory (os error 2)"
+        );
+    }
+
+    #[test]
+    fn a_program_goes_with_its_client() {
+        let command = ["sh", "-c", "trap '' HUP; echo ready; sleep 600 & wait"].map(str::to_owned);
+        let program = Program::start(&command).unwrap();
+        let pid = Pid::from_raw(i32::try_from(program.child.id()).unwrap());
+        drop(program);
+        assert!(killpg(pid, None).is_err(), "something of the session is left");
+    }
+}
