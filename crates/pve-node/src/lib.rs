@@ -15,16 +15,3 @@ pub mod status;
 pub mod terminal;
 
 pub use certificates::{NodeError, Report, fingerprint, full_name, subject, updatecerts};
-
-/// A site below a directory, for tests.
-#[cfg(test)]
-pub(crate) fn test_site(root: &std::path::Path) -> pve_schema::Site {
-    pve_schema::Site {
-        root: root.to_path_buf(),
-        instance: None,
-        address: std::net::IpAddr::from([127, 0, 0, 1]),
-        node: "n1".parse().expect("a node name"),
-        root_user: pve_schema::site::Ids { uid: 0, gid: 0 },
-        web_user: pve_schema::site::Ids { uid: 33, gid: 33 },
-    }
-}

@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn ports_are_handed_out_once_and_never_while_in_use() {
         let directory = tempfile::tempdir().unwrap();
-        let mut site = crate::test_site(directory.path());
-        site.address = std::net::IpAddr::from([127, 0, 99, 1]);
+        let mut site = pve_testing::site(directory.path(), "n1");
+        site.address = pve_testing::loopback(1);
         let context = Context::new(site);
         let used = TcpListener::bind((context.site.address, 0)).unwrap();
         let first = used.local_addr().unwrap().port();
