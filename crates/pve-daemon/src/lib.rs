@@ -14,6 +14,7 @@
 //! | [`acl`] | which addresses may connect |
 //! | `privileges` | giving up root |
 //! | [`process`] | titles, sessions, start times |
+//! | [`volatile`] | small files that count until the node restarts |
 //! | [`logging`], `notify` | syslog or people; systemd |
 
 pub mod acl;
@@ -28,6 +29,7 @@ mod privileges;
 pub mod process;
 pub mod service;
 pub mod settings;
+pub mod volatile;
 
 pub use master::running;
 

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
+use pve_daemon::volatile;
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Site, errno_text};
 use serde::{Deserialize, Serialize};
@@ -189,7 +190,7 @@ impl Hold {
         };
         let written = serde_json::to_vec(&marker)
             .map_err(io::Error::from)
-            .and_then(|bytes| runtime::replace(&self.marker(), &bytes));
+            .and_then(|bytes| volatile::replace(&self.marker(), &bytes));
         written.map_err(marker_error)
     }
 

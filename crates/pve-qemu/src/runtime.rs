@@ -1,6 +1,6 @@
 //! The runtime files of a VM under `/run/qemu-server` (reference 06a §1).
 //!
-//! Only names, markers and the writing of small files are here: who writes the sockets is QEMU, told so by `command`.
+//! Only names and markers are here: who writes the sockets is QEMU, told so by `command`.
 
 use std::fs;
 use std::io;
@@ -35,24 +35,6 @@ pub fn create_directory(site: &Site) -> io::Result<()> {
     fs::create_dir_all(&directory)?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(DIRECTORY_MODE))?;
     std::os::unix::fs::chown(&directory, Some(site.root_user.uid), Some(site.web_user.gid))
-}
-
-/// Replaces a small file in one step, so that a reader sees the old content or the new one. Not synced: what is kept so
-/// counts until the node restarts, or is made again.
-///
-/// # Errors
-/// What the file system says.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    // A thread's number is unique on the machine as a process's is: two writers do not meet in one file.
-    temporary.push(format!(".tmp.{}", nix::unistd::gettid()));
-    let temporary = PathBuf::from(temporary);
-    let replaced = fs::write(&temporary, content).and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        // The failure that counts is the one at hand.
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced
 }
 
 /// Removes a file or a directory with everything in it, as far as that can be done; it may be gone already.

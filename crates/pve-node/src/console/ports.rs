@@ -10,9 +10,8 @@ use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use pve_daemon::volatile;
 use pve_schema::{Context, Failure};
-
-use crate::runtime;
 
 /// VNC ports.
 pub const VNC: RangeInclusive<u16> = 5900..=5999;
@@ -68,7 +67,7 @@ pub fn reserve(context: &Context, range: RangeInclusive<u16>) -> Result<u16, Por
         })?;
     reserved.insert(port, context.now());
     let lines: String = reserved.iter().map(|(port, time)| format!("{port} {time}\n")).collect();
-    runtime::replace(&notes, lines.as_bytes()).map_err(PortError::Notes)?;
+    volatile::replace(&notes, lines.as_bytes()).map_err(PortError::Notes)?;
     Ok(port)
 }
 

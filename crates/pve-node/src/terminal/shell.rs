@@ -183,7 +183,7 @@ mod tests {
     fn only_root_itself_gets_in_without_a_password() {
         for (caller, errand, options, expected) in [
             ("root@pam", Errand::Login, "", "/bin/login -f root"),
-            ("root@pam!t", Errand::Login, "", "/bin/login"),
+            ("root@pam!ci", Errand::Login, "", "/bin/login"),
             ("alice@pve", Errand::Upgrade, "", "/bin/login"),
             ("root@pam", Errand::Upgrade, "", "/usr/bin/pveupgrade --shell"),
             (
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_program_goes_with_its_client() {
-        let command = ["sh", "-c", "trap '' HUP; echo ready; sleep 600 & wait"].map(str::to_owned);
+        let command = ["sh", "-c", "trap '' HUP; exec sleep 600"].map(str::to_owned);
         let program = Program::start(&command).unwrap();
         let pid = Pid::from_raw(i32::try_from(program.child.id()).unwrap());
         drop(program);

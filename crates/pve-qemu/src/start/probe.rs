@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pve_daemon::command::{Command, CommandError};
+use pve_daemon::volatile;
 use pve_schema::Site;
 use serde::{Deserialize, Serialize};
 
@@ -101,7 +102,7 @@ pub(crate) fn of(site: &Site, binary: &Path) -> Result<Probe, ProbeError> {
 fn keep(file: &Path, kept: &Kept) {
     let written = serde_json::to_vec(kept)
         .map_err(io::Error::from)
-        .and_then(|bytes| runtime::replace(file, &bytes));
+        .and_then(|bytes| volatile::replace(file, &bytes));
     if let Err(error) = written {
         log::debug!("unable to keep what is known of QEMU - {error}");
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use pve_daemon::volatile;
 use pve_schema::Site;
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +128,7 @@ impl Samples {
         }
         let written = serde_json::to_vec(&kept)
             .map_err(std::io::Error::from)
-            .and_then(|bytes| runtime::replace(&self.path, &bytes));
+            .and_then(|bytes| volatile::replace(&self.path, &bytes));
         if let Err(error) = written {
             log::debug!("unable to keep CPU readings - {error}");
         }
