@@ -20,6 +20,7 @@ static AS_ROOT: Program = Program {
     run_as: RunAs::Root,
     prepare: |site| prepare(site, false),
     init,
+    check: pve_daemon::check::nothing,
     hidden: &[],
 };
 

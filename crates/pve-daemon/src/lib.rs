@@ -10,6 +10,7 @@
 //! | `master` | pid file, workers, signals, reload |
 //! | [`lab`] | what a lab's directory says about itself |
 //! | [`defaults`], [`settings`] | `/etc/default/…` as variables, and what they mean |
+//! | [`check`] | what is wrong with the settings, all at once |
 //! | [`command`] | external commands as values, run with a deadline |
 //! | [`acl`] | which addresses may connect |
 //! | `privileges` | giving up root |
@@ -18,6 +19,7 @@
 //! | [`logging`], `notify` | syslog or people; systemd |
 
 pub mod acl;
+pub mod check;
 pub mod cli;
 pub mod command;
 pub mod defaults;

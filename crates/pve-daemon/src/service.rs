@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use pve_schema::{Context, Site, errno_text};
 
+use crate::check::Finding;
 use crate::process;
 
 /// Any error; the master and the command line only show it.
@@ -50,6 +51,8 @@ pub struct Program {
     pub prepare: fn(&Site) -> Result<(), BoxError>,
     /// Reads settings and opens sockets, already as the daemon's user, at every start and reload.
     pub init: fn(&Start) -> Result<Service, BoxError>,
+    /// Finds what is wrong with its settings, as the daemon's user; changes nothing.
+    pub check: fn(&Context) -> Vec<Finding>,
     /// Verbs that are not in the usage text.
     pub hidden: &'static [HiddenVerb],
 }
@@ -218,7 +221,7 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 /// SO_REUSEADDR so that a restart need not wait for old connections; TCP_NODELAY is inherited by what is accepted.
-fn bind_address(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind_address(address: std::net::SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() {
         AddressFamily::Inet
     } else {

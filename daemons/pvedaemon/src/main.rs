@@ -8,13 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use log::LevelFilter;
+use pve_daemon::check::{Examination, Finding};
 use pve_daemon::logging::{self, Target};
 use pve_daemon::settings::Settings;
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::{Server, ServerConfig};
 use pve_rest::pipeline::Role;
 use pve_rest::{Pipeline, Registry};
-use pve_schema::Site;
+use pve_schema::{Context, Site};
 use pve_task::Kinds;
 
 /// Where the web side finds this daemon; configurable nowhere (reference 01, overview).
@@ -28,6 +29,7 @@ static PROGRAM: Program = Program {
     run_as: RunAs::Root,
     prepare,
     init,
+    check,
     hidden: &[(pve_task::VERB, run_task), (pve_access::pam::VERB, ask_pam)],
 };
 
@@ -49,6 +51,11 @@ fn init(start: &Start) -> Result<Service, BoxError> {
         listeners: vec![start.listen_tcp(Some(&site.address.to_string()), PORT)?],
         worker: Box::new(serve),
     })
+}
+
+/// Its file's settings; only `MAX_WORKERS` and `ACCEL` have an effect, but a wrong one of the others stops it too.
+fn check(context: &Context) -> Vec<Finding> {
+    Examination::new(context, PROGRAM.name).findings
 }
 
 fn serve(worker: WorkerContext) -> Result<(), BoxError> {

@@ -7,8 +7,10 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use pve_daemon::check::{self, Examination, Finding, Severity};
 use pve_daemon::settings::{Settings, Tls};
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
+use pve_http::tls::Subject;
 use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
 use pve_rest::pipeline::Role;
 use pve_rest::{Pipeline, Registry};
@@ -25,6 +27,7 @@ static PROGRAM: Program = Program {
     run_as: RunAs::WebUser,
     prepare: pve_daemon::service::prepare_web_run_directory,
     init,
+    check: examine,
     hidden: &[],
 };
 
@@ -42,6 +45,37 @@ fn init(start: &Start) -> Result<Service, BoxError> {
         listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
         worker: Box::new(move |worker| serve(worker, &settings)),
     })
+}
+
+fn examine(context: &Context) -> Vec<Finding> {
+    let mut examination = Examination::new(context, PROGRAM.name);
+    examination.proxy();
+    let Some(settings) = examination.settings() else {
+        return examination.findings;
+    };
+    if let Err(error) = real_ip(&settings) {
+        let key = "PROXY_REAL_IP_HEADER";
+        examination.add(Severity::Error, key, &error.to_string(), check::remedy(key));
+    }
+    for problem in pve_http::tls::check(&tls(context, &settings.tls)) {
+        let severity = if problem.is_fatal {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        match problem.subject {
+            Subject::Setting(key) => examination.add(severity, key, &problem.text, check::remedy(key)),
+            Subject::File(path) => {
+                let remedy =
+                    "'pvecm updatecerts' makes the node's certificate; www-data must be able to read its files.";
+                examination.findings.push(Finding {
+                    severity,
+                    ..check::about_file(path, &problem.text, remedy)
+                });
+            }
+        }
+    }
+    examination.findings
 }
 
 fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {

@@ -46,6 +46,7 @@ static PROGRAM: Program = Program {
     run_as: RunAs::Root,
     prepare,
     init,
+    check: pve_daemon::check::nothing,
     hidden: &[(pve_task::VERB, run_task)],
 };
 

@@ -44,6 +44,7 @@ static PROGRAM: Program = Program {
     run_as: RunAs::Root,
     prepare,
     init,
+    check: pve_daemon::check::nothing,
     hidden: &[],
 };
 

@@ -6,9 +6,11 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use pve_daemon::check::{Examination, Finding};
 use pve_daemon::settings::Settings;
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::{AccessLog, Tunnel, TunnelConfig};
+use pve_schema::Context;
 
 /// Where viewers and other nodes find this daemon; configurable nowhere (reference 01, overview).
 const PORT: u16 = 3128;
@@ -25,6 +27,7 @@ static PROGRAM: Program = Program {
     run_as: RunAs::WebUser,
     prepare: pve_daemon::service::prepare_web_run_directory,
     init,
+    check,
     hidden: &[],
 };
 
@@ -41,6 +44,12 @@ fn init(start: &Start) -> Result<Service, BoxError> {
         listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
         worker: Box::new(move |worker| serve(worker, &settings)),
     })
+}
+
+fn check(context: &Context) -> Vec<Finding> {
+    let mut examination = Examination::new(context, "pveproxy");
+    examination.proxy();
+    examination.findings
 }
 
 fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {

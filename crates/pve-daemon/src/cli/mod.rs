@@ -1,4 +1,4 @@
-//! The command line of a daemon (reference 01 §1.1): `start`, `stop`, `restart`, `status`, `help`.
+//! The command line of a daemon (reference 01 §1.1): `start`, `stop`, `restart`, `status`, `help`, and `check`.
 //!
 //! Kept as upstream has it – unique prefixes, one or two dashes, texts and exit codes – because units, scripts and
 //! administrators' fingers rely on it. The options that choose a lab are this project's.
@@ -31,6 +31,7 @@ const WEB_USER: &str = "www-data";
 /// The verbs, sorted as the usage text has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
+    Check,
     Help,
     Restart,
     Start,

@@ -39,7 +39,8 @@ pub(super) enum Command {
 /// The option names, for unique prefixes.
 const OPTIONS: [&str; 6] = ["address", "debug", "foreground", "instance", "node", "root"];
 /// The verbs by name, for unique prefixes.
-const VERBS: [(&str, Verb); 5] = [
+const VERBS: [(&str, Verb); 6] = [
+    ("check", Verb::Check),
     ("help", Verb::Help),
     ("restart", Verb::Restart),
     ("start", Verb::Start),
@@ -63,6 +64,8 @@ pub(super) fn command(program: &Program, arguments: &[OsString]) -> Result<Comma
         }
         _ => {}
     }
+    // An option in many programs, and so in many fingers.
+    let first = if first == "--check" { "check" } else { first };
     let Some(verb) = verb(first) else {
         return Err(format!(
             "ERROR: unknown command '{} {first}'\n{}",
@@ -209,6 +212,7 @@ mod tests {
         run_as: RunAs::WebUser,
         prepare: |_| Ok(()),
         init: |_| -> Result<Service, _> { Err("unused".into()) },
+        check: crate::check::nothing,
         hidden: &[],
     };
 

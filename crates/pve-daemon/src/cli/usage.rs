@@ -6,6 +6,7 @@ use crate::service::Program;
 /// One verb's line, with the blanks that upstream's has.
 pub(super) fn line(program: &Program, verb: Verb) -> String {
     let rest = match verb {
+        Verb::Check => "check ",
         Verb::Help => "help [<extra-args>] [OPTIONS]",
         Verb::Restart => "restart ",
         Verb::Start => "start  [OPTIONS]",
@@ -45,6 +46,8 @@ COMMANDS (a unique prefix will do)
   stop      end it
   restart   reload it: settings, certificates and program are read anew, no connection is refused
   status    print 'running' or 'stopped'
+  check     print what is wrong with the settings and the files that they name; exit status 1 if anything keeps the
+            daemon from serving. Changes nothing; the daemon need not run. '--check' does the same
   help      print the usage, or that of one command: help [COMMAND] [--verbose]
 
 OPTIONS of start

@@ -6,14 +6,16 @@ use std::time::{Duration, Instant};
 use log::LevelFilter;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pve_schema::{Site, errno_text};
+use pve_schema::{Context, Site, errno_text};
 
 use super::parse::Options;
 use super::{FAILURE, Verb};
+use crate::check;
 use crate::logging::{self, Target};
 use crate::master::{self, Mode, PidFile};
+use crate::privileges;
 use crate::process;
-use crate::service::{BoxError, Program};
+use crate::service::{BoxError, Program, RunAs};
 
 /// How long `stop` waits before it kills.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -56,6 +58,7 @@ pub(super) fn run(program: &'static Program, verb: Verb, options: &Options) -> E
             Asked::FromShell => systemctl(program, "stop"),
             _ => stop(program, &site),
         },
+        Verb::Check => examine(program, site),
         // Answered before.
         Verb::Help => ExitCode::SUCCESS,
     }
@@ -98,6 +101,18 @@ fn start(program: &'static Program, site: Site, options: &Options) -> ExitCode {
             }
         }
     }
+}
+
+/// Finds what is wrong with the settings, as the user that will read them.
+fn examine(program: &Program, site: Site) -> ExitCode {
+    if program.run_as == RunAs::WebUser
+        && nix::unistd::geteuid().is_root()
+        && let Err(error) = privileges::drop_to(site.web_user)
+    {
+        return fail(&error.to_string());
+    }
+    let findings = (program.check)(&Context::new(site));
+    ExitCode::from(u8::from(!check::report(program.name, &findings)))
 }
 
 fn start_logging(program: &'static Program, options: &Options, by_hand: bool) {

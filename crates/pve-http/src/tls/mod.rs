@@ -6,12 +6,14 @@
 //! | `suites`, `cipher_list` | OpenSSL's names of ciphers, and its language of lists of them |
 //! | `provider` | which of them are to be had, in the administrator's order |
 //! | `dh_params`, `dhe` | finite-field Diffie-Hellman, which rustls has not |
+//! | `check` | what is wrong with the settings, for the verb `check` |
 //! | `live` | the configuration in use, and its replacement when a file changes |
 //!
 //! TLS 1.2 and 1.3, no client certificates, no ALPN: clients match on reason phrases, which HTTP/2 does not have.
 //! Tickets are not shared between workers yet.
 
 mod certificate;
+mod check;
 mod cipher_list;
 mod dh_params;
 mod dhe;
@@ -30,6 +32,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 
+pub use check::{Problem, Subject, check};
 pub use cipher_list::CipherListError;
 pub use dh_params::ParametersError;
 pub(crate) use live::Live;
