@@ -39,11 +39,13 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     let site = &start.context.site;
     let settings = Settings::read(site, PROGRAM.name)?;
     let address = settings.listen_address(site);
-    tls(&start.context, &settings.tls).log_notes();
+    // Made here, so that all workers have the same session tickets.
+    let tls = tls(&start.context, &settings.tls);
+    tls.log_notes();
     Ok(Service {
         workers: settings.max_workers,
         listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
-        worker: Box::new(move |worker| serve(worker, &settings)),
+        worker: Box::new(move |worker| serve(worker, &settings, &tls)),
     })
 }
 
@@ -78,7 +80,7 @@ fn examine(context: &Context) -> Vec<Finding> {
     examination.findings
 }
 
-fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
+fn serve(worker: WorkerContext, settings: &Settings, tls: &TlsSettings) -> Result<(), BoxError> {
     let context = worker.context.clone();
     let log = AccessLog::open_shared(&context.site)?;
     let mut registry = Registry::new();
@@ -88,7 +90,7 @@ fn serve(worker: WorkerContext, settings: &Settings) -> Result<(), BoxError> {
         compression: settings.compression,
         allow: Some(Arc::new(move |peer| hosts.permits(peer))),
         real_ip: real_ip(settings)?,
-        ..ServerConfig::proxy(tls(&context, &settings.tls), Arc::new(log))
+        ..ServerConfig::proxy(tls.clone(), Arc::new(log))
     };
     let server = Server {
         pipeline: Arc::new(Pipeline {

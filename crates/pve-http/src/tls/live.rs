@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::server::ProducesTickets;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate::Files;
-use super::{TlsError, TlsSettings, build};
+use super::{TlsSettings, server_config};
 
 /// How long to wait before what could not be loaded is tried again (reference 01 §1.4).
 const RETRY: Duration = Duration::from_secs(5);
@@ -38,11 +36,7 @@ impl Live {
     /// Sets TLS up; what cannot be loaded is logged and tried again until it can: once a certificate is repaired, the
     /// server works without anybody's help.
     pub(crate) async fn start(settings: TlsSettings) -> Self {
-        let mut loader = Loader {
-            settings,
-            ticketer: None,
-            files: None,
-        };
+        let mut loader = Loader { settings, files: None };
         loop {
             let (back, outcome) = loader.load().await;
             loader = back;
@@ -89,8 +83,6 @@ async fn watch(mut loader: Loader, current: Arc<Mutex<Arc<ServerConfig>>>) {
 /// What loading needs and remembers.
 struct Loader {
     settings: TlsSettings,
-    /// Kept, so that a new certificate does not cost every client a full handshake.
-    ticketer: Option<Arc<dyn ProducesTickets>>,
     /// The files at the last attempt: what failed is tried again when they change.
     files: Option<Files>,
 }
@@ -99,30 +91,18 @@ impl Loader {
     async fn load(mut self) -> (Self, Result<Arc<ServerConfig>, String>) {
         let fresh = Self {
             settings: self.settings.clone(),
-            ticketer: self.ticketer.clone(),
             files: None,
         };
         let task = spawn_blocking(move || {
             // Looked at before they are read, so that a change in between is seen the next time.
             self.files = Some(Files::look(&self.settings));
-            let outcome = self.attempt().map_err(|error| error.to_string());
+            let loaded = server_config(&self.settings).map(Arc::new);
+            let outcome = loaded.map_err(|error| error.to_string());
             (self, outcome)
         });
         match task.await {
             Ok(done) => done,
             Err(error) => (fresh, Err(format!("loading the certificate failed: {error}"))),
         }
-    }
-
-    fn attempt(&mut self) -> Result<Arc<ServerConfig>, TlsError> {
-        let ticketer = match &self.ticketer {
-            Some(ticketer) => Arc::clone(ticketer),
-            None => aws_lc_rs::Ticketer::new().map_err(|reason| TlsError::Rustls {
-                path: "session tickets".to_owned(),
-                reason,
-            })?,
-        };
-        self.ticketer = Some(Arc::clone(&ticketer));
-        build(&self.settings, ticketer).map(Arc::new)
     }
 }

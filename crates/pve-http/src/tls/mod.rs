@@ -7,10 +7,10 @@
 //! | `provider` | which of them are to be had, in the administrator's order |
 //! | `dh_params`, `dhe` | finite-field Diffie-Hellman, which rustls has not |
 //! | `check` | what is wrong with the settings, for the verb `check` |
+//! | `tickets` | resuming a session with any worker |
 //! | `live` | the configuration in use, and its replacement when a file changes |
 //!
 //! TLS 1.2 and 1.3, no client certificates, no ALPN: clients match on reason phrases, which HTTP/2 does not have.
-//! Tickets are not shared between workers yet.
 
 mod certificate;
 mod check;
@@ -20,6 +20,7 @@ mod dhe;
 mod live;
 mod provider;
 mod suites;
+mod tickets;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,14 +29,14 @@ use std::time::Duration;
 use pve_cfs::CfsError;
 use pve_schema::Context;
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 
 pub use check::{Problem, Subject, check};
 pub use cipher_list::CipherListError;
 pub use dh_params::ParametersError;
 pub(crate) use live::Live;
+pub use tickets::TicketSecret;
+use tickets::Tickets;
 
 /// How often the files are looked at: a new certificate is in use after this time at the latest.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub struct TlsSettings {
     pub disable_tls13: bool,
     /// `HONOR_CIPHER_ORDER`: the server chooses among the ciphers that both have.
     pub honor_cipher_order: bool,
+    /// What session tickets are made with: one for all workers, and for all certificates after each other.
+    pub tickets: TicketSecret,
     /// How often the files are looked at; tests shorten it.
     pub recheck: Duration,
 }
@@ -75,6 +78,7 @@ impl TlsSettings {
             disable_tls12: false,
             disable_tls13: false,
             honor_cipher_order: true,
+            tickets: TicketSecret::random(),
             recheck: RECHECK,
         }
     }
@@ -157,15 +161,6 @@ pub enum TlsError {
 /// # Errors
 /// [`TlsError`].
 pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
-    let ticketer = aws_lc_rs::Ticketer::new().map_err(|reason| TlsError::Rustls {
-        path: "session tickets".to_owned(),
-        reason,
-    })?;
-    build(settings, ticketer)
-}
-
-/// Sets rustls up with tickets that outlive a change of certificates.
-fn build(settings: &TlsSettings, ticketer: Arc<dyn ProducesTickets>) -> Result<ServerConfig, TlsError> {
     let versions: &[_] = match (settings.disable_tls12, settings.disable_tls13) {
         (false, false) => &[&TLS13, &TLS12],
         (true, false) => &[&TLS13],
@@ -186,7 +181,7 @@ fn build(settings: &TlsSettings, ticketer: Arc<dyn ProducesTickets>) -> Result<S
         .with_single_cert(chain, key)
         .map_err(refused)?;
     config.ignore_client_order = settings.honor_cipher_order;
-    config.ticketer = ticketer;
+    config.ticketer = Arc::new(Tickets::new(&settings.tickets, &settings.context));
     if pair.is_own() {
         let path = &pair.certificate_path;
         log::info!("Using '{path}' as certificate for the web interface.");

@@ -1,11 +1,13 @@
 //! TLS as `openssl s_client` sees it: ciphers, versions, Diffie-Hellman, and certificates that change.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pve_http::TlsSettings;
+use pve_http::tls::TicketSecret;
 use pve_rest::{Registry, Role};
 
 use crate::support::{Lab, Running, until};
@@ -158,6 +160,54 @@ async fn the_default_lists_are_upstreams() {
             Some(format!("ECDHE-{kind}-CHACHA20-POLY1305"))
         );
         assert_eq!(cipher(server.address, "-tls1_2 -cipher DHE").await, None);
+    }
+}
+
+/// What `s_client` says of the session with a server.
+async fn session(address: SocketAddr, options: String) -> String {
+    let run = tokio::task::spawn_blocking(move || {
+        Command::new("openssl")
+            .args(["s_client", "-connect", &address.to_string()])
+            .args(options.split_ascii_whitespace())
+            // A request: in TLS 1.3 the tickets come after the handshake, and the server closes after the answer.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .and_then(|mut child| {
+                child.stdin.take().unwrap().write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+                child.wait_with_output()
+            })
+    });
+    String::from_utf8_lossy(&run.await.unwrap().unwrap().stdout).into_owned()
+}
+
+#[tokio::test]
+async fn a_session_goes_on_with_any_worker() {
+    let lab = lab_with(EC);
+    let secret = TicketSecret::random();
+    let workers = [0, 1].map(|_| serve(&lab, |tls| tls.tickets = secret.clone()));
+    let stranger = serve(&lab, |_| {});
+    for version in ["-tls1_2", "-tls1_3"] {
+        let file = lab.path("session");
+        let (out, back) = (
+            format!("{version} -ign_eof -sess_out {}", file.display()),
+            format!("{version} -ign_eof -sess_in {}", file.display()),
+        );
+        assert!(
+            session(workers[0].address, out).await.contains("New, TLSv1."),
+            "{version}"
+        );
+        assert!(
+            session(workers[1].address, back.clone())
+                .await
+                .contains("Reused, TLSv1."),
+            "{version}"
+        );
+        assert!(
+            session(stranger.address, back).await.contains("New, TLSv1."),
+            "{version}"
+        );
     }
 }
 
