@@ -20,6 +20,9 @@ use crate::error::{CfsError, shown};
 /// How long to sleep between two tries: short enough that nobody notices, long enough not to burn a processor.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Who may read a file may lock it, and so keep a daemon from its work: only root may, or who made it.
+const LOCK_MODE: u32 = 0o600;
+
 /// Whether others may hold the lock too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -146,7 +149,7 @@ fn try_lock(path: &Path, mode: Mode) -> Result<Option<Flock<File>>, CfsError> {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o644);
+    options.append(true).create(true).mode(LOCK_MODE);
     match options.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if let Some(parent) = path.parent() {
@@ -188,6 +191,15 @@ mod tests {
         .unwrap();
         assert_eq!(message, format!("can't lock file '{}' - got timeout", path.display()));
         assert_eq!(words, "trying to acquire lock... failed\n");
+    }
+
+    #[test]
+    fn nobody_else_may_open_a_lock_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let _lock = FileLock::exclusive(&path, Duration::ZERO).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
