@@ -22,6 +22,10 @@ const RESIZE_DEADLINE: Duration = Duration::from_secs(10);
 const FILL_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 /// To make, or to change, the metadata of a large image on a slow disk.
 const CHANGE_DEADLINE: Duration = Duration::from_secs(600);
+/// KiB up to which the metadata of a new qcow2 image is written at once: 2 TiB, whose metadata is 320 MiB, some ten
+/// seconds of work. It grows with the size, the storage's lock is held meanwhile, and the size may come from an archive
+/// that somebody made up: 64 TiB would keep all others from the storage for minutes.
+const MAX_METADATA_KIB: u64 = 2 << 30;
 
 /// How much of a new image is allotted at once: the `preallocation` option as `qemu-img` is told it; `None` for formats
 /// that have no such thing (reference 08 §4.3, vector V7).
@@ -34,6 +38,14 @@ pub fn preallocation(format: ImageFormat, option: Option<&str>) -> Option<&str> 
     }
 }
 
+/// [`preallocation`] of a new image of this size: beyond [`MAX_METADATA_KIB`] QEMU makes the metadata when it needs it.
+fn preallocation_for(format: ImageFormat, option: Option<&str>, size_kib: u64) -> Option<&str> {
+    match preallocation(format, option) {
+        Some("metadata") if size_kib > MAX_METADATA_KIB => Some("off"),
+        mode => mode,
+    }
+}
+
 fn deadline(mode: Option<&str>, usual: Duration) -> Duration {
     match mode {
         Some("full" | "falloc") => FILL_DEADLINE,
@@ -43,7 +55,7 @@ fn deadline(mode: Option<&str>, usual: Duration) -> Duration {
 
 /// Makes an image of `size_kib` KiB.
 pub fn create(path: &Path, format: ImageFormat, size_kib: u64, option: Option<&str>) -> Command {
-    let mode = preallocation(format, option);
+    let mode = preallocation_for(format, option, size_kib);
     let mut command = Command::new(QEMU_IMG, deadline(mode, CHANGE_DEADLINE)).arg("create");
     if let Some(mode) = mode {
         command = command.args(["-o", &format!("preallocation={mode}")]);
@@ -83,7 +95,7 @@ pub fn info(path: &Path, format: Option<ImageFormat>) -> Command {
 
 /// Sets an image's size in bytes.
 pub fn resize(path: &Path, format: ImageFormat, bytes: u64, option: Option<&str>) -> Command {
-    let mode = preallocation(format, option);
+    let mode = preallocation_for(format, option, bytes >> 10);
     let mut command = Command::new(QEMU_IMG, deadline(mode, RESIZE_DEADLINE)).arg("resize");
     if let Some(mode) = mode {
         command = command.arg(format!("--preallocation={mode}"));
@@ -214,6 +226,18 @@ mod tests {
             (
                 create(path, ImageFormat::Qcow2, 4096, None),
                 "create -o preallocation=metadata -f qcow2 PATH 4096K",
+            ),
+            (
+                create(path, ImageFormat::Qcow2, 2 << 30, None),
+                "create -o preallocation=metadata -f qcow2 PATH 2147483648K",
+            ),
+            (
+                create(path, ImageFormat::Qcow2, (2 << 30) + 1, Some("metadata")),
+                "create -o preallocation=off -f qcow2 PATH 2147483649K",
+            ),
+            (
+                resize(path, ImageFormat::Qcow2, 64 << 40, None),
+                "resize --preallocation=off -f qcow2 PATH 70368744177664",
             ),
             (create(path, ImageFormat::Vmdk, 1, None), "create -f vmdk PATH 1K"),
             (
