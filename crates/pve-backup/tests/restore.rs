@@ -292,6 +292,69 @@ fn a_vm_that_is_overwritten_keeps_the_disks_that_the_archive_does_not_have() {
     assert_eq!(firewall.as_deref(), Some("[OPTIONS]\nenable: 1\n"));
 }
 
+/// A drive of the archived config may have no data there: the small disk of a firmware that the VM does not use.
+#[test]
+fn a_drive_without_data_in_the_archive_keeps_its_volume_for_itself() {
+    let node = Node::new();
+    for (name, content) in [
+        ("vm-105-disk-0.raw", b"scsi"),
+        ("vm-105-disk-1.raw", b"vars"),
+        ("vm-105-disk-2.raw", b"none"),
+    ] {
+        node.image(name, content);
+    }
+    // Here the number of the volume that the archive calls the firmware's is a drive's that is restored.
+    node.write_config(
+        "scsi0: local:105/vm-105-disk-0.raw\nscsi1: local:105/vm-105-disk-1.raw\n\
+         scsi2: local:105/vm-105-disk-2.raw,backup=0\n",
+    );
+    let disk = pattern(65536, 9);
+    let config = "efidisk0: local:105/vm-105-disk-1.raw,size=4M\nscsi0: local:105/vm-105-disk-0.raw\n\
+        scsi1: local:105/vm-105-disk-5.raw\nscsi2: local:105/vm-105-disk-2.raw,backup=0\n\
+        #qmdump#map:scsi0:drive-scsi0:local:raw:\n#qmdump#map:scsi1:drive-scsi1:local:raw:\n";
+    let bytes = Archive::new(config)
+        .device("drive-scsi0", &disk)
+        .device("drive-scsi1", &disk)
+        .bytes();
+    let archive = node.store("vzdump-qemu-105-2026_01_02-03_04_05.vma", &bytes);
+    node.restore_over(&archive, |_| ()).unwrap();
+    for _ in 0..2 {
+        let config = node.config();
+        let naming = |name: &str| {
+            let lines = config
+                .lines()
+                .filter(|line| line.contains(name) && !line.starts_with('#'));
+            lines.map(|line| line.split(':').next().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(naming("vm-105-disk-1.raw"), ["efidisk0"], "{config}");
+        let unused = naming("vm-105-disk-2.raw");
+        assert!(unused.len() == 1 && unused[0].starts_with("unused"), "{config}");
+        for (name, content) in [("vm-105-disk-1.raw", b"vars"), ("vm-105-disk-2.raw", b"none")] {
+            assert_eq!(fs::read(node.path(&format!("images/105/{name}"))).unwrap(), content);
+        }
+        assert_eq!(node.images().len(), 4, "{:?}", node.images());
+        // Once more, over what is there now.
+        node.restore_over(&archive, |_| ()).unwrap();
+    }
+}
+
+#[test]
+fn a_new_volume_is_not_also_that_of_a_drive_without_data() {
+    let node = Node::new();
+    let disk = pattern(65536, 9);
+    let config = "efidisk0: local:105/vm-105-disk-0.raw,size=4M\nscsi0: local:105/vm-105-disk-1.raw\n\
+        #qmdump#map:scsi0:drive-scsi0:local:raw:\n";
+    let bytes = Archive::new(config).device("drive-scsi0", &disk).bytes();
+    node.restore(&node.store("vzdump-qemu-105-2026_01_02-03_04_05.vma", &bytes), |_| ())
+        .unwrap();
+    let config = node.config();
+    assert!(
+        config.contains("scsi0: local:105/vm-105-disk-0.raw,size=64K"),
+        "{config}"
+    );
+    assert!(!config.lines().any(|line| line.starts_with("efidisk0")), "{config}");
+}
+
 #[test]
 fn a_bad_archive_does_not_touch_the_vm_that_it_should_overwrite() {
     let node = Node::new();

@@ -256,8 +256,9 @@ impl Run<'_> {
             Cfs::new(self.context).write(&format!("firewall/{}.fw", self.vmid), rules)?;
         }
         let drives = contents.drives();
+        let referenced = contents.archived.referenced(&drives);
         self.talk
-            .with(|journal| restored::give_way(self.context, self.vmid, storages, &drives, journal))?;
+            .with(|journal| restored::give_way(self.context, self.vmid, storages, &drives, &referenced, journal))?;
         Ok(())
     }
 

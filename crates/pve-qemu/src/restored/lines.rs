@@ -4,7 +4,7 @@
 //! characters than line feeds and tabs, ends at the first section, and what the reader of configs would keep as a line
 //! of unknown meaning is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pve_guest::{GuestConfig, Section};
 use pve_schema::Failure;
@@ -92,6 +92,15 @@ impl Archived {
             .collect()
     }
 
+    /// The volumes of drives that are not among `restored` and stay as they are.
+    pub fn referenced(&self, restored: &BTreeSet<DriveKey>) -> BTreeSet<VolumeId> {
+        let drives = self.drives().into_iter();
+        drives
+            .filter(|drive| !restored.contains(&drive.key) && drive.options.flag("backup") != Some(false))
+            .filter_map(|drive| drive.volume())
+            .collect()
+    }
+
     /// The new config. What cannot be used of it is told and dropped.
     ///
     /// # Errors
@@ -156,7 +165,9 @@ fn drive(rewrite: &Rewrite<'_>, key: DriveKey, text: &str, line: &str) -> Result
         return Ok(format!("#{line}"));
     }
     let Some(volume) = volume else {
-        return Ok(line.to_owned());
+        // The old volume's name may have become free, and have been given to a drive that was restored.
+        let is_taken = rewrite.volumes.values().any(|new| drive.volume().as_ref() == Some(new));
+        return Ok(if is_taken { format!("#{line}") } else { line.to_owned() });
     };
     drive.options.take("format");
     // An order to make a volume has been carried out long ago, if it ever was one.
@@ -243,6 +254,8 @@ mod tests {
                 "scsi1: local:1/vm-1-disk-1.raw,backup=0",
                 "#scsi1: local:1/vm-1-disk-1.raw,backup=0",
             ),
+            ("efidisk0: st:vm-7-disk-1,size=4M", "efidisk0: st:vm-7-disk-1,size=4M"),
+            ("efidisk0: st:vm-7-disk-0,size=4M", "#efidisk0: st:vm-7-disk-0,size=4M"),
             ("vmgenid: 0", "vmgenid: 0"),
             ("ide2: none,media=cdrom", "ide2: none,media=cdrom"),
             ("#a note", "#a note"),

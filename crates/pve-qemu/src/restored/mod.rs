@@ -119,7 +119,10 @@ pub fn finish(context: &Context, vmid: VmId, mut config: GuestConfig) -> Result<
     let mut current = files::load(context, vmid)?;
     current.remove_lock(LOCK)?;
     for (key, value) in current.main.iter().filter(|(key, _)| key.starts_with("unused")) {
-        config.main.set(key, value);
+        // A drive without data in the archive has its volume still: as an unused one it could be removed beneath it.
+        if !update::volumes::is_used(&config, value, None) {
+            config.main.set(key, value);
+        }
     }
     debug_assert_eq!(config.kind, GuestKind::Qemu);
     Ok(files::save(context, vmid, &mut config)?)

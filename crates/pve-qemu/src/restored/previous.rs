@@ -19,7 +19,7 @@ use crate::volumes::owned;
 const PLACE_HOLDER_MEMORY: &str = "128";
 
 /// Makes room: the config becomes a place-holder, the volumes of drives that are restored go, the others become unused
-/// ones without snapshots.
+/// ones without snapshots. What the new config will still refer to, `referenced`, stays.
 ///
 /// # Errors
 /// The VM is not the restore's any more, has too many volumes, or its config cannot be written. What cannot be freed is
@@ -29,12 +29,13 @@ pub fn give_way(
     vmid: VmId,
     storages: &Storages,
     restored: &BTreeSet<DriveKey>,
+    referenced: &BTreeSet<VolumeId>,
     journal: &mut dyn Journal,
 ) -> Result<(), VmError> {
     let _lock = files::lock(context, vmid)?;
     let mut previous = files::load(context, vmid)?;
     previous.remove_lock(LOCK)?;
-    let fate = Fate::of(storages, vmid, &previous, restored);
+    let fate = Fate::of(storages, vmid, &previous, restored, referenced);
     let mut config = GuestConfig::new(GuestKind::Qemu);
     config.set_lock(LOCK)?;
     config.main.set("memory", PLACE_HOLDER_MEMORY);
@@ -70,7 +71,13 @@ struct Fate {
 }
 
 impl Fate {
-    fn of(storages: &Storages, vmid: VmId, previous: &GuestConfig, restored: &BTreeSet<DriveKey>) -> Self {
+    fn of(
+        storages: &Storages,
+        vmid: VmId,
+        previous: &GuestConfig,
+        restored: &BTreeSet<DriveKey>,
+        referenced: &BTreeSet<VolumeId>,
+    ) -> Self {
         let mut kept = owned(storages, vmid, previous);
         let sections = || std::iter::once(&previous.main).chain(previous.snapshots.values());
         let states = sections().filter_map(|section| section.get("vmstate")?.parse().ok());
@@ -86,7 +93,7 @@ impl Fate {
             .filter_map(crate::config::Drive::volume)
             .collect();
         let freed: BTreeSet<VolumeId> = replaced
-            .filter(|volume| !stays.contains(volume))
+            .filter(|volume| !stays.contains(volume) && !referenced.contains(volume))
             .chain(states)
             .filter(|volume| kept.contains(volume))
             .collect();
