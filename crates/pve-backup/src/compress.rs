@@ -215,7 +215,13 @@ impl Compressor {
             .stdin(Stdio::piped())
             .stdout(file)
             .spawn()
-            .map_err(|error| fail(errno_text(&error)))?;
+            .map_err(|error| {
+                let remedy = match error.kind() {
+                    io::ErrorKind::NotFound => " (is the package installed?)",
+                    _ => "",
+                };
+                fail(format!("{}{remedy}", errno_text(&error)))
+            })?;
         Ok(Self {
             output: Output::Program {
                 input: child.stdin.take(),
@@ -371,7 +377,7 @@ mod tests {
         let error = Compressor::run(&words("/nonexistent/zstd --threads=1"), file()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unable to execute '/nonexistent/zstd --threads=1' - No such file or directory"
+            "unable to execute '/nonexistent/zstd --threads=1' - No such file or directory (is the package installed?)"
         );
     }
 
