@@ -8,6 +8,7 @@ use http::HeaderName;
 
 use crate::access_log::AccessLog;
 use crate::tls::TlsSettings;
+use crate::tunnel::FindNode;
 
 /// Says whether a host may connect at all (`ALLOW_FROM`, `DENY_FROM`, `POLICY`).
 pub type HostFilter = Arc<dyn Fn(IpAddr) -> bool + Send + Sync>;
@@ -32,6 +33,8 @@ pub struct ServerConfig {
     pub real_ip: Option<RealIp>,
     /// The port on which `pvedaemon` listens: 85, except in tests, which share the machine.
     pub daemon_port: u16,
+    /// Where the proxies of other nodes are. `None`: where `/etc/pve` says, port 8006; tests share the machine.
+    pub find_node: Option<FindNode>,
     /// Limits and waiting times.
     pub limits: Limits,
 }
@@ -47,6 +50,7 @@ impl ServerConfig {
             allow: None,
             real_ip: None,
             daemon_port: 85,
+            find_node: None,
             limits: Limits::default(),
         }
     }

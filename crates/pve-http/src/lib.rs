@@ -12,7 +12,7 @@
 //! | `head` | what a request's head may look like; URL space |
 //! | `params` | query and body become one map of parameters |
 //! | `multipart`, `upload` | a file upload is spooled with constant memory |
-//! | `forward` | the call is passed to `pvedaemon` |
+//! | `forward` | the call is passed to `pvedaemon` or to another node |
 //! | `websocket` | the console relay |
 //! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
 //! | `format` | json, extjs, htmljs, spiceconfig |
@@ -21,7 +21,7 @@
 //! | [`access_log`] | one line per request |
 //!
 //! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
-//! (`pve-daemon`). HTTP/2, static files and calls to other nodes are not done yet.
+//! (`pve-daemon`). HTTP/2 and static files are not done yet.
 
 pub mod access_log;
 mod answer;

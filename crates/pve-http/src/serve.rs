@@ -275,8 +275,7 @@ impl Job {
         let executed = match shared.pipeline.dispatch(&self.admitted, params).await {
             Outcome::Reply(reply) => Executed::Here(reply),
             Outcome::Error(error) => Executed::Failed(error),
-            Outcome::Forward(ForwardTo::Daemon) => Executed::Elsewhere(self.forward(shared).await),
-            Outcome::Forward(ForwardTo::Node(node)) => Executed::Failed(ApiError::unknown_node(node.as_str())),
+            Outcome::Forward(to) => self.forward(shared, &to).await.into(),
         };
         if let Some(spool) = self.spool
             && executed.is_success()
@@ -286,14 +285,26 @@ impl Job {
         executed
     }
 
-    async fn forward(&self, shared: &Shared) -> Answer {
+    async fn forward(&self, shared: &Shared, to: &ForwardTo) -> Result<Answer, ApiError> {
         let call = forward::Call {
             head: &self.admitted.head,
             target: &self.target,
             input: &self.input,
             accept_encoding: self.accept_encoding.as_deref(),
         };
-        shared.forwarder.call(&call).await
+        match to {
+            ForwardTo::Daemon => shared.forwarder.call(&call).await,
+            ForwardTo::Node(node) => shared.forwarder.call_node(node, &call).await,
+        }
+    }
+}
+
+impl From<Result<Answer, ApiError>> for Executed {
+    fn from(forwarded: Result<Answer, ApiError>) -> Self {
+        match forwarded {
+            Ok(answer) => Self::Elsewhere(answer),
+            Err(error) => Self::Failed(error),
+        }
     }
 }
 

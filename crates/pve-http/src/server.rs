@@ -127,7 +127,12 @@ impl Server {
         let limits = self.config.limits.clone();
         let daemon = SocketAddr::new(self.pipeline.context.site.address, self.config.daemon_port);
         let shared = Arc::new(Shared {
-            forwarder: Forwarder::new(daemon, limits.backend_idle),
+            forwarder: Forwarder::new(
+                daemon,
+                limits.backend_idle,
+                &self.pipeline.context,
+                self.config.find_node.clone(),
+            ),
             pipeline: self.pipeline,
             config: self.config,
         });

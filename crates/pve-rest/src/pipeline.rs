@@ -141,7 +141,7 @@ impl Pipeline {
             .check(route.method.permissions.as_ref(), caller, &param)?;
         // 7. Which node is to run it?
         if let Some(node) = self.target_node(&merged)? {
-            return self.forward_to_node(node, head);
+            return self.forward_to_node(node, admitted);
         }
         // 8. Does it need privileges that this side lacks?
         if self.forwards_to_daemon(route.method) {
@@ -198,10 +198,12 @@ impl Pipeline {
     }
 
     /// Only the web side forwards to nodes, and what was forwarded once is not forwarded again.
-    fn forward_to_node(&self, node: NodeName, head: &RequestHead) -> Result<Outcome, ApiError> {
+    fn forward_to_node(&self, node: NodeName, admitted: &Admitted) -> Result<Outcome, ApiError> {
         match self.role {
             Role::Root => Err(ApiError::plain("proxy not allowed")),
-            Role::Web if head.proxied => Err(ApiError::plain("proxy loop detected")),
+            // The file is spooled on this node.
+            Role::Web if admitted.upload => Err(ApiError::plain("unable to proxy file uploads")),
+            Role::Web if admitted.head.proxied => Err(ApiError::plain("proxy loop detected")),
             Role::Web => Ok(Outcome::Forward(ForwardTo::Node(node))),
         }
     }

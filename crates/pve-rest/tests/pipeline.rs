@@ -186,6 +186,12 @@ async fn each_side_runs_what_it_may() {
         Outcome::Error(error) => assert_eq!(error.reason(), "proxy loop detected"),
         other => panic!("{other:?}"),
     }
+    let mut upload = admitted;
+    (upload.head.proxied, upload.upload) = (false, true);
+    match pipeline.dispatch(&upload, Map::new()).await {
+        Outcome::Error(error) => assert_eq!(error.reason(), "unable to proxy file uploads"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]

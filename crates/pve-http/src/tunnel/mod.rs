@@ -42,7 +42,7 @@ use crate::server::ACCEPT_PAUSE;
 /// How long `/etc/pve` may take to be read.
 const FILES: Duration = Duration::from_secs(5);
 
-/// Says where another node's tunnel listens, given the node's name as a ticket has it: in lower case.
+/// Says where another node listens, given its name; a ticket of a viewer has it in lower case.
 pub type FindNode = Arc<dyn Fn(&str) -> Result<SocketAddr, CfsError> + Send + Sync>;
 
 /// What a daemon decides about its tunnel.

@@ -143,15 +143,6 @@ async fn the_daemon_compresses_for_the_proxys_client() {
     );
 }
 
-#[tokio::test]
-async fn a_call_for_an_unknown_node_fails_as_upstream_says() {
-    let lab = Lab::new();
-    let (_daemon, proxy) = pair(&lab);
-    let answer = proxy.get("/api2/json/nodes/nosuch/qemu", TOKEN).await;
-    let text = "hostname lookup 'nosuch' failed - failed to get address info for: nosuch: Name or service not known";
-    assert_eq!(answer.line, format!("HTTP/1.1 500 {text}"));
-}
-
 /// Vector 27.
 #[tokio::test]
 async fn a_daemon_that_is_down_is_a_595() {

@@ -40,13 +40,7 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let site = json!({
-            "root": dir.path(), "instance": null, "address": "127.0.0.1", "node": "node1",
-            "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 0, "gid": 0},
-        });
-        let context = Context::new(serde_json::from_value(site).unwrap());
-        let lab = Self { dir, context };
+        let lab = Self::on(Arc::new(tempfile::tempdir().unwrap()), "node1");
         for folder in ["etc/pve/priv", "etc/pve/nodes/node1", "var/tmp", "var/log"] {
             std::fs::create_dir_all(lab.path(folder)).unwrap();
         }
@@ -63,6 +57,21 @@ impl Lab {
             "-----BEGIN RSA PRIVATE KEY-----\nlabkey\n-----END RSA PRIVATE KEY-----\n",
         );
         lab
+    }
+
+    /// Another node of the same cluster: it shares all files, and its part of them has its own name.
+    pub(crate) fn node(&self, name: &str) -> Self {
+        std::fs::create_dir_all(self.path("etc/pve/nodes").join(name)).unwrap();
+        Self::on(Arc::clone(&self.dir), name)
+    }
+
+    fn on(dir: Arc<TempDir>, node: &str) -> Self {
+        let site = json!({
+            "root": dir.path(), "instance": null, "address": "127.0.0.1", "node": node,
+            "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 0, "gid": 0},
+        });
+        let context = Context::new(serde_json::from_value(site).unwrap());
+        Self { dir, context }
     }
 
     pub(crate) fn path(&self, rel: impl AsRef<Path>) -> PathBuf {
