@@ -11,6 +11,10 @@ use pve_cfs::CfsError;
 use pve_contract::id;
 use pve_http::TlsSettings;
 use pve_rest::{ApiError, ApiResult, Call, Registry, Role};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,6 +254,43 @@ async fn a_stranger_on_the_nodes_address_learns_nothing() {
     let heard = soon(heard).await.unwrap();
     assert_eq!(heard.first(), Some(&0x16), "a handshake of TLS");
     assert!(!String::from_utf8_lossy(&heard).contains("PVEAPIToken"));
+}
+
+/// Certificates are public: who has the node's and not its key is not the node.
+#[tokio::test]
+async fn a_certificate_without_its_key_is_not_believed() {
+    #[derive(Debug)]
+    struct Shown(Arc<CertifiedKey>);
+    impl ResolvesServerCert for Shown {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+    let lab = Lab::new();
+    let _second = lab.node("node2");
+    certify(&lab, "node2");
+    let stolen = CertificateDer::from_pem_file(lab.path("etc/pve/nodes/node2/pve-ssl.pem")).unwrap();
+    let other = rcgen::generate_simple_self_signed(["x".to_owned()])
+        .unwrap()
+        .signing_key;
+    let key = PrivateKeyDer::try_from(other.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider);
+    let config = config
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth();
+    let config = config.with_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(vec![stolen], key)))));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let thief = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = proxy_to(&lab, thief.local_addr().unwrap());
+    let accepted = tokio::spawn(async move { acceptor.accept(thief.accept().await.unwrap().0).await.is_ok() });
+    assert_eq!(
+        proxy.get(STATUS, TOKEN).await.line,
+        "HTTP/1.1 596 no TLS with node 'node2': invalid peer certificate: BadSignature"
+    );
+    assert!(!soon(accepted).await.unwrap());
 }
 
 #[tokio::test]
