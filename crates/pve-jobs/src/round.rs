@@ -12,6 +12,10 @@ use crate::calendar::next_event;
 use crate::jobs_cfg::{Job, JobsCfg};
 use crate::state::{JobState, Phase, Started, StateStore};
 
+/// Seconds that a job's last run may lie in the future: a clock that is set right by less must not let a job run twice;
+/// after one that was wrong by more, a job would wait for years.
+const MAX_AHEAD: i64 = 3600;
+
 /// What a round knows besides the jobs.
 #[derive(Debug, Clone)]
 pub struct Round<'a> {
@@ -75,6 +79,13 @@ pub fn step(job: &Job, state: &JobState, round: &Round<'_>, task: impl Fn(&Upid)
         }
     }
     if round.first && !job.repeat_missed {
+        state.updated = Some(round.now);
+    }
+    if state.last() > round.now.saturating_add(MAX_AHEAD) {
+        log::warn!(
+            "job '{}' ran in the future - the clock was wrong, its schedule begins anew",
+            job.id
+        );
         state.updated = Some(round.now);
     }
     if !job.enabled {

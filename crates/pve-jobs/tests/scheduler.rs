@@ -131,6 +131,23 @@ fn a_new_job_waits_for_its_next_time() {
     assert_eq!(node.rounds(1320, 1860), [1800]);
 }
 
+#[test]
+fn a_clock_that_was_wrong_keeps_no_job_waiting_and_repeats_none() {
+    const YEAR: i64 = 365 * 24 * 3600;
+    for jobs in [EVERY_TEN_MINUTES, WITH_REPEAT] {
+        let node = Node::new(jobs);
+        node.round(YEAR + 605, false);
+        assert_eq!(node.rounds(YEAR + 660, YEAR + 1260), [YEAR + 1200]);
+        let task = u32::try_from(YEAR + 1200).unwrap();
+        node.end_task(task, "OK");
+        assert_eq!(node.rounds(660, 1860), [1200]);
+        node.end_task(1200, "OK");
+        // Set back by a minute, it is the same ten minutes once more.
+        assert!(node.rounds(1140, 1200).is_empty());
+        assert_eq!(node.rounds(1260, 1860), [1800]);
+    }
+}
+
 /// J3.
 #[test]
 fn what_a_stopped_scheduler_missed_is_left_out() {
