@@ -22,6 +22,8 @@ use crate::order::{FAILURE, MAX_ORDER, Order, RELEASE, VERSION};
 use crate::process::start_time;
 use crate::{Kinds, TaskError, TaskList, TaskRequest, Worker};
 
+/// What tells a task to stop.
+const STOPS: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 /// How long an interrupted task has to clean up by itself. Less than the 5 s after which it would be killed.
 const CLEAN_UP: Duration = Duration::from_secs(3);
 /// Exit code of a task that failed.
@@ -141,13 +143,18 @@ impl Started {
     }
 }
 
-/// Starts the thread that takes the signals: it tells the work to stop, and ends the process if that does not.
+/// Takes the signals: they tell the work to stop, and a thread ends the process if that does not.
+///
+/// The flag is set by the handler itself. A command of the task that got the signal, too, may be gone before any thread
+/// has run, and what the work fails with then must be known for a consequence.
 fn heed_signals(interrupted: &Arc<AtomicBool>, end: &Arc<End>) -> Result<(), TaskError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGQUIT])?;
-    let (interrupted, end) = (Arc::clone(interrupted), Arc::clone(end));
+    for signal in STOPS {
+        signal_hook::flag::register(signal, Arc::clone(interrupted))?;
+    }
+    let mut signals = Signals::new(STOPS)?;
+    let end = Arc::clone(end);
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         if signals.forever().next().is_some() {
-            interrupted.store(true, Ordering::SeqCst);
             std::thread::sleep(CLEAN_UP);
             end.write(&Err(TaskError::interrupted()), 0);
             std::process::exit(i32::from(FAILED));

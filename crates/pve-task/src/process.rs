@@ -3,7 +3,6 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use pve_schema::ids::Upid;
@@ -70,10 +69,10 @@ fn signal(upid: &Upid, signal: Signal) {
     // 0 and 1 would mean "my own group" and init.
     let Ok(pid @ 2..) = i32::try_from(upid.pid) else { return };
     let pid = Pid::from_raw(pid);
-    // A process that leads no group is one that was started in the foreground of somebody's shell.
-    if killpg(pid, signal) == Err(Errno::ESRCH) {
-        let _ = kill(pid, signal);
-    }
+    // The task first, so that it knows why when one of its commands ends. It leads a group, unless it was started in the
+    // foreground of somebody's shell.
+    let _ = kill(pid, signal);
+    let _ = killpg(pid, signal);
 }
 
 fn ends_within(upid: &Upid, time: Duration) -> bool {
