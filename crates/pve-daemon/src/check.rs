@@ -288,7 +288,7 @@ pub fn remedy(key: &str) -> &'static str {
         "CIPHERS" => "'openssl ciphers -v LIST' shows what a list means; ECDHE+AESGCM is a good one.",
         "CIPHERSUITES" => "Use TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256.",
         "DISABLE_TLS_1_2" | "DISABLE_TLS_1_3" => "Use 0 or 1, and leave one of the versions on.",
-        "HONOR_CIPHER_ORDER" | "COMPRESSION" => "Use 0 or 1.",
+        "HONOR_CIPHER_ORDER" | "COMPRESSION" | "HTTP2" => "Use 0 or 1.",
         "DHPARAMS" => "'openssl dhparam -out FILE 3072' makes a good file; www-data must be able to read it.",
         "TLS_KEY_FILE" => "Give the key that belongs to pveproxy-ssl.pem, and let www-data read it.",
         "PROXY_REAL_IP_HEADER" => "Use the name of a header, such as X-Forwarded-For.",

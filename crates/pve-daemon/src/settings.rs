@@ -13,9 +13,9 @@ use crate::defaults::{self, DefaultsError, Variables};
 /// Workers when nothing else is said (reference 01 §1.3).
 const DEFAULT_WORKERS: usize = 3;
 
-/// Every key that has a meaning. `ACCEL` is this project's own (reference 06a §7.12). The files in `etc-default/` and the
+/// Every key that has a meaning. `ACCEL` (reference 06a §7.12) and `HTTP2` are this project's own. The files in `etc-default/` and the
 /// man pages name the same ones.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 17] = [
     "MAX_WORKERS",
     "ALLOW_FROM",
     "DENY_FROM",
@@ -29,6 +29,7 @@ pub const KEYS: [&str; 16] = [
     "DHPARAMS",
     "TLS_KEY_FILE",
     "COMPRESSION",
+    "HTTP2",
     "PROXY_REAL_IP_HEADER",
     "PROXY_REAL_IP_ALLOW_FROM",
     "ACCEL",
@@ -98,6 +99,8 @@ pub struct Settings {
     pub tls: Tls,
     /// `COMPRESSION`: answers may be compressed.
     pub compression: bool,
+    /// `HTTP2`: it is offered beside HTTP/1.1. Off by default: clients match on reason phrases, which it does not have.
+    pub http2: bool,
     /// `PROXY_REAL_IP_HEADER`, `PROXY_REAL_IP_ALLOW_FROM`.
     pub real_ip: RealIp,
     /// `ACCEL`.
@@ -169,6 +172,7 @@ impl Settings {
                 key_file: get("TLS_KEY_FILE").map(PathBuf::from),
             },
             compression: switch("COMPRESSION", true)?,
+            http2: switch("HTTP2", false)?,
             real_ip: RealIp {
                 header: get("PROXY_REAL_IP_HEADER").map(str::to_ascii_lowercase),
                 trusted: addresses("PROXY_REAL_IP_ALLOW_FROM")?,
@@ -242,6 +246,7 @@ mod tests {
         for (name, value, expected) in [
             ("POLICY", "Deny", "unknown policy 'Deny'"),
             ("COMPRESSION", "no", "unknown value 'no' - use 0 or 1"),
+            ("HTTP2", "h2", "unknown value 'h2' - use 0 or 1"),
             ("HONOR_CIPHER_ORDER", "2", "unknown value '2' - use 0 or 1"),
             ("DISABLE_TLS_1_2", "true", "unknown value 'true' - use 0 or 1"),
             ("ALLOW_FROM", "10.0.0.1, 10.0.0.2", "Invalid chars in IP  10.0.0.2"),
@@ -270,6 +275,7 @@ mod tests {
         assert!(warnings.is_empty());
         assert_eq!(settings.max_workers, 3);
         assert!(settings.compression && settings.tls.honor_cipher_order);
+        assert!(!settings.http2);
         assert!(!settings.tls.disable_tls_1_2 && !settings.tls.disable_tls_1_3);
         assert_eq!(settings.hosts, HostAcl::default());
         assert_eq!(settings.accel, Accel::Auto);

@@ -11,13 +11,14 @@ use pve_daemon::settings::{KEYS, Settings};
 const FILES: [&str; 2] = ["pveproxy", "pvedaemon"];
 
 /// The keys whose commented value is the default; those of the others are examples.
-const SHOWN_DEFAULTS: [&str; 7] = [
+const SHOWN_DEFAULTS: [&str; 8] = [
     "MAX_WORKERS",
     "POLICY",
     "DISABLE_TLS_1_2",
     "DISABLE_TLS_1_3",
     "HONOR_CIPHER_ORDER",
     "COMPRESSION",
+    "HTTP2",
     "ACCEL",
 ];
 

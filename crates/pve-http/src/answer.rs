@@ -16,6 +16,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::ext::ReasonPhrase;
 use pve_rest::Download;
+use serde_json::json;
 
 use crate::SERVER_NAME;
 use crate::refusal::Refusal;
@@ -61,6 +62,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) keep_alive: bool,
     /// The client's `Accept-Encoding`, if compression is on.
     pub(crate) accept_encoding: Option<&'a str>,
+    /// Whether there is no reason phrase: HTTP/2 has none.
+    pub(crate) wordless: bool,
     /// Seconds since the Unix epoch.
     pub(crate) now: i64,
 }
@@ -113,6 +116,9 @@ impl Answer {
             self = Self::new(StatusCode::BAD_REQUEST, "");
             return self.finish(terms);
         };
+        if terms.wordless && self.status.as_u16() >= 400 && matches!(self.body, Payload::Empty) {
+            self.tell_in_body();
+        }
         self.body = match std::mem::replace(&mut self.body, Payload::Empty) {
             Payload::Whole(bytes) => self.compressed(bytes, terms.accept_encoding),
             other => other,
@@ -121,7 +127,7 @@ impl Answer {
         let headers = if self.switching {
             self.headers
         } else {
-            head(&self, keep_alive, terms.now)
+            head(&self, (!terms.wordless).then_some(keep_alive), terms.now)
         };
         let (body, length) = match self.body {
             Payload::Empty => (Empty::new().map_err(|never| match never {}).boxed_unsync(), None),
@@ -136,6 +142,18 @@ impl Answer {
         *response.headers_mut() = headers;
         response.extensions_mut().insert(reason);
         (response, length)
+    }
+
+    /// Puts an error's text where its reason phrase cannot be read, in the envelope that clients know.
+    fn tell_in_body(&mut self) {
+        let text = match self.message.trim_end() {
+            "" => self.status.canonical_reason().unwrap_or("error"),
+            message => message,
+        };
+        let envelope = json!({ "data": null, "message": format!("{text}\n") }).to_string();
+        self.body = Payload::Whole(Bytes::from(envelope));
+        let json = HeaderValue::from_static("application/json;charset=UTF-8");
+        self.headers.insert(CONTENT_TYPE, json);
     }
 
     fn compressed(&mut self, bytes: Bytes, accept: Option<&str>) -> Payload {
@@ -198,8 +216,8 @@ fn reason(status: StatusCode, message: &str) -> Option<ReasonPhrase> {
     ReasonPhrase::try_from(text.into_bytes()).ok()
 }
 
-/// The headers in the order in which upstream sends them.
-fn head(answer: &Answer, keep_alive: bool, now: i64) -> HeaderMap {
+/// The headers in the order in which upstream sends them; `keep_alive` only where connections are a header's matter.
+fn head(answer: &Answer, keep_alive: Option<bool>, now: i64) -> HeaderMap {
     let since = Duration::from_secs(u64::try_from(now).unwrap_or_default());
     let date = httpdate::fmt_http_date(UNIX_EPOCH + since);
     let mut headers = HeaderMap::with_capacity(answer.headers.len() + 8);
@@ -219,9 +237,9 @@ fn head(answer: &Answer, keep_alive: bool, now: i64) -> HeaderMap {
     } else {
         length.map(HeaderValue::from)
     };
-    let connection = if keep_alive { "Keep-Alive" } else { "close" };
+    let connection = keep_alive.map(|stays| HeaderValue::from_static(if stays { "Keep-Alive" } else { "close" }));
     put(CACHE_CONTROL, Some(&HeaderValue::from_static("max-age=0")));
-    put(CONNECTION, Some(&HeaderValue::from_static(connection)));
+    put(CONNECTION, connection.as_ref());
     put(DATE, date.as_ref());
     put(PRAGMA, Some(&HeaderValue::from_static("no-cache")));
     put(SERVER, Some(&HeaderValue::from_static(SERVER_NAME)));
@@ -259,6 +277,7 @@ mod tests {
         Terms {
             keep_alive: true,
             accept_encoding: accept,
+            wordless: false,
             now: 1_787_575_561,
         }
     }

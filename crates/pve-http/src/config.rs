@@ -78,7 +78,8 @@ pub struct RealIp {
 /// Limits and waiting times; the defaults are the shipped ones, tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Open connections per worker; at this many it stops accepting (reference 01 §1.4).
+    /// Open connections per worker; at this many it stops accepting (reference 01 §1.4). As many requests are answered
+    /// at a time on all connections of HTTP/2 together.
     pub connections: usize,
     /// From this many open connections on, a new one gets one request only.
     pub crowded: usize,
@@ -86,6 +87,9 @@ pub struct Limits {
     pub keep_alive: u32,
     /// How long a client may be silent while it is its turn, or not read what it asked for.
     pub idle: Duration,
+    /// How long a client may leave an answer on HTTP/2 alone before its connection ends. Longer than `idle`: answers
+    /// share a connection, and wait for each other on a slow one.
+    pub stream_stall: Duration,
     /// How long a refused login takes, so that guessing is slow (reference 01 §3.6).
     pub refusal_delay: Duration,
     /// How long a backend may be silent (reference 01 §4.2).
@@ -102,6 +106,7 @@ impl Default for Limits {
             crowded: 479,
             keep_alive: 100,
             idle: Duration::from_secs(5),
+            stream_stall: Duration::from_secs(30),
             refusal_delay: Duration::from_secs(3),
             backend_idle: Duration::from_secs(30),
             drain_notice: Duration::from_millis(700),

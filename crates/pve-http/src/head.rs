@@ -54,8 +54,11 @@ pub(crate) fn unwanted_encoding(encoding: String) -> Refusal {
     }
 }
 
-/// Refuses heads that are too large; the number of lines is the parser's to limit.
+/// Refuses heads that are too large. The parser of HTTP/1 has counted the lines before.
 pub(crate) fn check_size(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.len() > MAX_HEADER_LINES {
+        return Err(Refusal::HeadTooLarge);
+    }
     let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + ": ".len() + value.len();
     if headers.iter().map(line).sum::<usize>() < MAX_HEADER_BYTES {
         Ok(())

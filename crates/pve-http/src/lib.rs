@@ -1,10 +1,10 @@
-//! The web row: TLS, HTTP/1, formats, access log, forwarding, uploads and the websocket relay.
+//! The web row: TLS, HTTP, formats, access log, forwarding, uploads and the websocket relay.
 //!
 //! A connection is accepted in [`server`]; each request on it runs once down the stack in `serve`:
 //!
 //! | module | step |
 //! |---|---|
-//! | [`server`] | accept, host filter, TLS or plain, keep-alive budget, drain |
+//! | [`server`] | accept, host filter, TLS or plain, HTTP/1 or 2, keep-alive budget, drain |
 //! | [`tls`] | certificate choice, rustls configuration |
 //! | [`worker`] | a worker process that serves: its runtime, and its way out |
 //! | `transport` | the byte stream below HTTP: stalls and a clean close |
@@ -21,7 +21,7 @@
 //! | [`access_log`] | one line per request |
 //!
 //! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
-//! (`pve-daemon`). HTTP/2 and static files are not done yet.
+//! (`pve-daemon`). Static files are not done yet.
 
 pub mod access_log;
 mod answer;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use pve_contract::Verb;
 use pve_schema::decode;
 use serde_json::{Map, Value};
@@ -60,7 +60,9 @@ pub(crate) async fn read(
     body: Incoming,
     idle: Duration,
 ) -> Result<Input, Refusal> {
-    let length = content_length(headers).unwrap_or_default();
+    // On HTTP/2 a body need not announce its length.
+    let present = u64::from(!body.is_end_stream());
+    let length = content_length(headers).unwrap_or_default().max(present);
     if matches!(verb, Verb::Get | Verb::Delete) {
         return match length {
             0 => Ok(Input::new(query, Map::new(), Encoding::Form)),
@@ -90,10 +92,13 @@ fn encoding(headers: &HeaderMap, length: u64) -> Result<Encoding, Refusal> {
     }
 }
 
-/// The whole body; hyper sees to it that it is as long as announced.
+/// The whole body; hyper sees to it that it is as long as announced, if it was.
 async fn collect(mut body: Incoming, idle: Duration) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
     while let Some(chunk) = next_chunk(&mut body, idle).await? {
+        if (whole.len() + chunk.len()) as u64 > MAX_BODY {
+            return Err(Refusal::TooLarge);
+        }
         whole.extend_from_slice(&chunk);
     }
     Ok(whole.freeze())

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use http::header::{ACCEPT_ENCODING, HOST, LOCATION};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use pve_contract::Verb;
@@ -42,6 +42,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let shared = Arc::clone(&connection.shared);
     let keep_alive = connection.spend() && head::wants_keep_alive(&request);
     let accept_encoding = shared.accept_encoding(request.headers());
+    let wordless = request.version() == Version::HTTP_2;
     let log = shared.config.access_log.clone();
     let mut entry = Entry::new(log, connection.peer.ip().to_string(), head::request_line(&request));
     let answer = match connection.answer(request, &mut entry, started).await {
@@ -56,6 +57,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming
     let (response, length) = answer.finish(&Terms {
         keep_alive: keep_alive && !connection.is_draining(),
         accept_encoding: accept_encoding.as_deref(),
+        wordless,
         now,
     });
     entry.write(now, response.status().as_u16(), length);

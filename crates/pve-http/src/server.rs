@@ -7,6 +7,8 @@
 //! The notice comes first because closing at once loses requests that are on their way (reference 12 §6). Consoles
 //! live on in tasks of their own; [`Server::run`] returns when the last of them has ended.
 
+mod http2;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -52,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) config: ServerConfig,
     pub(crate) forwarder: Forwarder,
+    /// Requests on HTTP/2 that may still be answered at the same time.
+    streams: Arc<Semaphore>,
 }
 
 /// How far a server is on its way out.
@@ -75,7 +79,11 @@ pub(crate) struct Connection {
     phase: watch::Receiver<Phase>,
     /// While any of these is held the server has not ended.
     alive: mpsc::Sender<()>,
-    _slot: OwnedSemaphorePermit,
+    /// The connection is counted as long as one of these is held.
+    slot: Arc<OwnedSemaphorePermit>,
+    /// On HTTP/2 the request is counted too, until its work is done: a client that cancels its requests as fast as it
+    /// sends them does not get more of them done.
+    stream: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Connection {
@@ -97,9 +105,9 @@ impl Connection {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let alive = self.alive.clone();
+        let held = (self.alive.clone(), self.stream.clone());
         let task = tokio::spawn(async move {
-            let _alive = alive;
+            let _held = held;
             work.await
         });
         task.await.ok()
@@ -135,6 +143,7 @@ impl Server {
             ),
             pipeline: self.pipeline,
             config: self.config,
+            streams: Arc::new(Semaphore::new(limits.connections)),
         });
         let (phase, phases) = watch::channel(Phase::Serving);
         let (alive, mut ended) = mpsc::channel(1);
@@ -202,20 +211,23 @@ impl Door {
             budget: AtomicU32::new(budget),
             phase: self.phases.clone(),
             alive: self.alive.clone(),
-            _slot: slot,
+            slot: Arc::new(slot),
+            stream: None,
         };
         let acceptor = self.tls.as_ref().map(Live::acceptor);
         tokio::spawn(async move {
             let idle = connection.shared.config.limits.idle;
             if let Ok(Some((wire, plain_on_tls))) = timeout(idle, handshake(stream, acceptor)).await {
-                converse(
-                    Connection {
-                        plain_on_tls,
-                        ..connection
-                    },
-                    Transport::new(wire, idle),
-                )
-                .await;
+                let connection = Connection {
+                    plain_on_tls,
+                    ..connection
+                };
+                let transport = Transport::new(wire, idle);
+                if transport.is_http2() {
+                    http2::converse(connection, transport).await;
+                } else {
+                    converse(connection, transport).await;
+                }
             }
         });
     }

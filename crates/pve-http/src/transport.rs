@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
+use crate::tls::HTTP2;
+
 /// How long a closed connection is still read from. Unread bytes at close make the kernel send a reset, which can
 /// overtake the answer that explains the close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -45,6 +47,14 @@ impl Transport {
             stall_limit: Some(stall_limit),
             stalled: None,
             linger: None,
+        }
+    }
+
+    /// Whether the client chose HTTP/2.
+    pub(crate) fn is_http2(&self) -> bool {
+        match &self.wire {
+            Wire::Plain(_) => false,
+            Wire::Tls(tls) => tls.get_ref().1.alpn_protocol() == Some(HTTP2),
         }
     }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use pve_daemon::check::{self, Examination, Finding, Severity};
-use pve_daemon::settings::{Settings, Tls};
+use pve_daemon::settings::Settings;
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::tls::Subject;
 use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
@@ -40,7 +40,7 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     let settings = Settings::read(site, PROGRAM.name)?;
     let address = settings.listen_address(site);
     // Made here, so that all workers have the same session tickets.
-    let tls = tls(&start.context, &settings.tls);
+    let tls = tls(&start.context, &settings);
     tls.log_notes();
     Ok(Service {
         workers: settings.max_workers,
@@ -59,7 +59,7 @@ fn examine(context: &Context) -> Vec<Finding> {
         let key = "PROXY_REAL_IP_HEADER";
         examination.add(Severity::Error, key, &error.to_string(), check::remedy(key));
     }
-    for problem in pve_http::tls::check(&tls(context, &settings.tls)) {
+    for problem in pve_http::tls::check(&tls(context, &settings)) {
         let severity = if problem.is_fatal {
             Severity::Error
         } else {
@@ -103,15 +103,17 @@ fn serve(worker: WorkerContext, settings: &Settings, tls: &TlsSettings) -> Resul
     pve_http::worker::run(worker, server)
 }
 
-fn tls(context: &Context, settings: &Tls) -> TlsSettings {
+fn tls(context: &Context, settings: &Settings) -> TlsSettings {
+    let tls = &settings.tls;
     TlsSettings {
-        key_file: settings.key_file.clone(),
-        ciphers: settings.ciphers.clone(),
-        cipher_suites: settings.cipher_suites.clone(),
-        dh_params: settings.dh_params.clone(),
-        disable_tls12: settings.disable_tls_1_2,
-        disable_tls13: settings.disable_tls_1_3,
-        honor_cipher_order: settings.honor_cipher_order,
+        key_file: tls.key_file.clone(),
+        ciphers: tls.ciphers.clone(),
+        cipher_suites: tls.cipher_suites.clone(),
+        dh_params: tls.dh_params.clone(),
+        disable_tls12: tls.disable_tls_1_2,
+        disable_tls13: tls.disable_tls_1_3,
+        honor_cipher_order: tls.honor_cipher_order,
+        http2: settings.http2,
         ..TlsSettings::new(context.clone())
     }
 }

@@ -433,6 +433,31 @@ fn answers_are_compressed_unless_that_is_switched_off() {
 }
 
 #[test]
+fn http2_is_offered_where_it_is_switched_on() {
+    let node = Node::start("");
+    let version = |option: &str| {
+        let words = format!("-o /dev/null -w %{{http_version}} {option} https://localhost:8006/");
+        node.curl(&words)
+    };
+    assert_eq!(version("--http2"), "1.1");
+    node.settings("HTTP2=1\n");
+    node.reload();
+    node.until("HTTP/2", || version("--http2") == "2");
+    assert_eq!(version("--http1.1"), "1.1");
+    // Requests side by side on few connections, by a client of its own make.
+    let load = "-n 2000 -c 4 -m 50 https://localhost:8006/";
+    let words: Vec<&str> = load.split(' ').collect();
+    let output = node.run("h2load", &words);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("Application protocol: h2"), "{told}");
+    assert!(
+        told.contains("2000 succeeded, 0 failed, 0 errored, 0 timeout"),
+        "{told}"
+    );
+    assert!(node.access_log().contains("\"GET / HTTP/2.0\" 200 "));
+}
+
+#[test]
 fn the_address_behind_a_reverse_proxy_is_logged_if_it_may_be_believed() {
     let node = Node::start("PROXY_REAL_IP_HEADER=X-Real-IP\nPROXY_REAL_IP_ALLOW_FROM=127.0.0.2,::1\n");
     for (client, server, value, expected) in [

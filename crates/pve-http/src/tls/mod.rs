@@ -10,7 +10,7 @@
 //! | `tickets` | resuming a session with any worker |
 //! | `live` | the configuration in use, and its replacement when a file changes |
 //!
-//! TLS 1.2 and 1.3, no client certificates, no ALPN: clients match on reason phrases, which HTTP/2 does not have.
+//! TLS 1.2 and 1.3, no client certificates; ALPN only where the administrator offers HTTP/2.
 
 mod certificate;
 mod check;
@@ -41,6 +41,9 @@ use tickets::Tickets;
 /// How often the files are looked at: a new certificate is in use after this time at the latest.
 const RECHECK: Duration = Duration::from_secs(5);
 
+/// The name by which clients choose HTTP/2 (RFC 9113 §3.2).
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// TLS as the administrator set it.
 #[derive(Debug, Clone)]
 pub struct TlsSettings {
@@ -60,6 +63,8 @@ pub struct TlsSettings {
     pub disable_tls13: bool,
     /// `HONOR_CIPHER_ORDER`: the server chooses among the ciphers that both have.
     pub honor_cipher_order: bool,
+    /// `HTTP2`: it is offered beside HTTP/1.1.
+    pub http2: bool,
     /// What session tickets are made with: one for all workers, and for all certificates after each other.
     pub tickets: TicketSecret,
     /// How often the files are looked at; tests shorten it.
@@ -78,6 +83,7 @@ impl TlsSettings {
             disable_tls12: false,
             disable_tls13: false,
             honor_cipher_order: true,
+            http2: false,
             tickets: TicketSecret::random(),
             recheck: RECHECK,
         }
@@ -181,6 +187,9 @@ pub fn server_config(settings: &TlsSettings) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(refused)?;
     config.ignore_client_order = settings.honor_cipher_order;
+    if settings.http2 {
+        config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    }
     config.ticketer = Arc::new(Tickets::new(&settings.tickets, &settings.context));
     if pair.is_own() {
         let path = &pair.certificate_path;

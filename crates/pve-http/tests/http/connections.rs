@@ -110,7 +110,7 @@ async fn at_the_limit_of_connections_further_ones_wait() {
     assert_eq!(waiting.answer().await.line, "HTTP/1.1 200 OK");
 }
 
-fn tls_lab() -> (Lab, TlsConnector) {
+pub(crate) fn tls_lab() -> (Lab, TlsConnector) {
     let lab = Lab::new();
     let made = rcgen::generate_simple_self_signed(["node1".to_owned()]).unwrap();
     lab.put("etc/pve/nodes/node1/pve-ssl.pem", &made.cert.pem());
@@ -126,7 +126,10 @@ fn tls_lab() -> (Lab, TlsConnector) {
     (lab, TlsConnector::from(Arc::new(config)))
 }
 
-async fn secure(server: &Running, connector: &TlsConnector) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
+pub(crate) async fn secure(
+    server: &Running,
+    connector: &TlsConnector,
+) -> Client<tokio_rustls::client::TlsStream<TcpStream>> {
     let stream = TcpStream::connect(server.address).await.unwrap();
     let name = ServerName::try_from("node1").unwrap();
     Client::new(soon(connector.connect(name, stream)).await.unwrap())

@@ -6,6 +6,7 @@
 mod calls;
 mod connections;
 mod forwarding;
+mod http2;
 mod nodes;
 mod support;
 mod tls;
