@@ -1,11 +1,7 @@
 """Every command of docs/backup.md, as somebody pastes it who has taken the tour up to its third step."""
 
-import os
-import re
-import subprocess
-
-from lab import BINARIES, Lab
-from test_tour import REPOSITORY
+from lab import Lab
+from pages import adapted, blocks, pasted
 
 # The tour's machine, without what a backup has no use for.
 MACHINE = """
@@ -15,38 +11,14 @@ api POST "/nodes/$NODE/qemu" --data vmid="$VMID" --data name=tour --data memory=
 """
 
 
-def blocks(page):
-    """The shell blocks of a page, in order."""
-    return re.findall(r"^```sh\n(.*?)^```$", (REPOSITORY / page).read_text(), re.S | re.M)
-
-
 def test_the_page(playground):
     root = playground / "page"
     needed = ["export PVE_LAB_ROOT", 'eval "$(pve-lab ticket', "api() {", "task() {"]
     tour = [block for block in blocks("docs/tour.md") if any(text in block for text in needed)]
     assert len(tour) == len(needed), "the tour no longer defines what the page needs"
-    script = "\n".join([*tour, MACHINE, *blocks("docs/backup.md")])
-    for pattern, replacement in {
-        r"^apt-get install .*$": "",
-        r"/srv/tour": str(root),
-        r"\$PWD/target/release": str(BINARIES),
-    }.items():
-        script, count = re.subn(pattern, replacement, script, flags=re.M)
-        assert count, f"the tour no longer says {pattern!r}"
+    script = adapted("\n".join([*tour, MACHINE, *blocks("docs/backup.md")]), root, {})
     with Lab(root):
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", script],
-            cwd=REPOSITORY,
-            env={**os.environ, "CURL_CA_BUNDLE": "", "REQUESTS_CA_BUNDLE": ""},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            # The scheduler looks once a minute.
-            timeout=300,
-        )
-    told = done.stdout + done.stderr
-    assert done.returncode == 0, told
-    assert "TASK ERROR" not in told, told
+        told = pasted(script)
     for expected in (
         '"next-run":',
         '"reason":"backup=yes"',

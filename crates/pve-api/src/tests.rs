@@ -1,5 +1,7 @@
 //! Handlers as the request path runs them: found in the registry, called with checked parameters, in a site of their own.
 
+#[path = "../tests/common/mod.rs"]
+mod common;
 mod figures;
 mod purge;
 
@@ -8,7 +10,7 @@ use std::path::Path;
 
 use pve_cfs::{Cfs, Priority};
 use pve_contract::{Verb, find};
-use pve_rest::{ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use pve_schema::ids::Upid;
 use pve_schema::{Context, Param, Params};
 use pve_task::TaskList;
@@ -43,17 +45,13 @@ impl Lab {
         if path.contains("{node}") {
             checked.insert("node", Param::Text("pve1".to_owned()));
         }
-        let call = Call {
-            context: self.context.clone(),
+        common::run(
+            &self.context,
+            &self.registry,
             method,
-            params: checked,
-            caller: Some(caller.parse().unwrap()),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let handler = self.registry.get(method.id).expect("a handler is bound");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(handler(call))
+            Some(caller.parse().unwrap()),
+            checked,
+        )
     }
 
     fn get(&self, caller: &str, path: &str, params: &[(&str, &str)]) -> Value {

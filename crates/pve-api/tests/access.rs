@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Arc;
+mod common;
 
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_contract::{Verb, merge, route};
-use pve_rest::call::Client;
-use pve_rest::{ApiError, Call, Registry};
+use pve_rest::{ApiError, Registry};
 use pve_schema::Context;
 use pve_schema::ids::AuthId;
 use serde_json::{Value, json};
@@ -20,7 +19,6 @@ struct Lab {
     context: Context,
     cfs: Cfs,
     registry: Registry,
-    runtime: tokio::runtime::Runtime,
     _root: tempfile::TempDir,
 }
 
@@ -38,7 +36,6 @@ impl Lab {
             context,
             cfs,
             registry,
-            runtime: tokio::runtime::Builder::new_current_thread().build().unwrap(),
             _root: root,
         }
     }
@@ -52,16 +49,8 @@ impl Lab {
         let access = AccessControl::load(&self.context)?;
         let source = |name: &str| merged.text(name).map(str::to_owned);
         access.check(route.method.permissions.as_ref(), caller.as_ref(), &source)?;
-        let call = Call {
-            context: self.context.clone(),
-            method: route.method,
-            params: merged.check()?,
-            caller,
-            client: Client::default(),
-            request_id: Arc::from("test"),
-        };
-        let handler = self.registry.get(route.method.id).unwrap();
-        self.runtime.block_on(handler(call)).map(|reply| reply.data)
+        let params = merged.check()?;
+        common::run(&self.context, &self.registry, route.method, caller, params).map(|reply| reply.data)
     }
 
     fn root(&self, verb: Verb, path: &str, params: Value) -> Result<Value, ApiError> {

@@ -8,13 +8,15 @@
     reason = "a test states what must hold"
 )]
 
+mod common;
+
 use std::sync::Arc;
 
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_contract::{Verb, check_call, route};
 use pve_jobs::{JobKind, StateStore};
-use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use pve_schema::Context;
 use pve_schema::clock::ManualClock;
 use pve_schema::ids::AuthId;
@@ -60,17 +62,8 @@ impl Lab {
         let sent = |name: &str| params.get(name).and_then(Value::as_str).map(str::to_owned);
         access.check(found.method.permissions.as_ref(), Some(&caller), &sent)?;
         let raw = params.as_object().unwrap().clone();
-        let call = Call {
-            context: self.context.clone(),
-            method: found.method,
-            params: check_call(found.method, found.uri_params, raw)?,
-            caller: Some(caller),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let handler = self.registry.get(found.method.id).expect("a handler is bound");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(handler(call))
+        let params = check_call(found.method, found.uri_params, raw)?;
+        common::run(&self.context, &self.registry, found.method, Some(caller), params)
     }
 
     fn get(&self, path: &str) -> Value {
@@ -95,15 +88,8 @@ impl Lab {
 
     /// Status and text of a refusal: `name: text` for a parameter's.
     fn refused(&self, caller: &str, verb: Verb, path: &str, params: Value) -> (u16, String) {
-        let ApiError {
-            status,
-            message,
-            errors,
-        } = self.call(caller, verb, path, params).unwrap_err();
-        match errors.into_iter().next() {
-            Some((name, text)) => (status, format!("{name}: {text}")),
-            None => (status, message.trim_end_matches('\n').to_owned()),
-        }
+        let (status, text) = common::refusal(self.call(caller, verb, path, params));
+        (status, text.trim_end_matches('\n').to_owned())
     }
 
     fn file(&self) -> String {

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
-use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use pve_schema::{Context, Param, Params};
 use serde_json::{Value, json};
 
@@ -43,17 +45,13 @@ impl Lab {
         for (name, value) in params {
             checked.insert(*name, Param::Text((*value).to_owned()));
         }
-        let call = Call {
-            context: self.context.clone(),
+        common::run(
+            &self.context,
+            &self.registry,
             method,
-            params: checked,
-            caller: Some(caller.parse().unwrap()),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let handler = self.registry.get(method.id).expect("a handler is bound");
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(handler(call))
+            Some(caller.parse().unwrap()),
+            checked,
+        )
     }
 
     fn get(&self, caller: &str, below: &str, params: &[(&str, &str)]) -> Value {
@@ -61,15 +59,8 @@ impl Lab {
     }
 
     fn refused(&self, caller: &str, verb: Verb, below: &str, params: &[(&str, &str)]) -> (u16, String) {
-        let ApiError {
-            status,
-            message,
-            errors,
-        } = self.call(caller, verb, below, params).unwrap_err();
-        match errors.into_iter().next() {
-            Some((name, text)) => (status, format!("{name}: {text}")),
-            None => (status, message.trim_end().to_owned()),
-        }
+        let (status, text) = common::refusal(self.call(caller, verb, below, params));
+        (status, text.trim_end().to_owned())
     }
 }
 

@@ -7,17 +7,19 @@
     reason = "a test states what must hold"
 )]
 
+mod common;
+
 use std::fs;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use pve_backup::vma::{Header, Writer};
 use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
-use pve_rest::{Call, Registry};
+use pve_rest::Registry;
 use pve_schema::ids::Upid;
 use pve_schema::{Context, Param, Params};
-use pve_task::{Kinds, TaskList, VERB, child_main, process, status};
+use pve_task::{Kinds, TaskList, VERB, child_main, process};
 use pve_testing::wait_for;
 
 const USERS: &str = "user:root@pam:1:0::::::\nuser:bob@pve:1:0::::::\nrole:Back:VM.Backup:\npool:p1:::\n\
@@ -70,33 +72,13 @@ impl Lab {
             checked.insert(*name, Param::Text((*value).to_owned()));
         }
         let method = find("/nodes/{node}/qemu", Verb::Post).unwrap();
-        let call = Call {
-            context: self.context.clone(),
-            method,
-            params: checked,
-            caller: Some(caller.parse().unwrap()),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let reply = runtime.block_on(self.registry.get(method.id).unwrap()(call)).unwrap();
+        let caller = Some(caller.parse().unwrap());
+        let reply = common::run(&self.context, &self.registry, method, caller, checked).unwrap();
         reply.data.as_str().unwrap().parse().unwrap()
     }
 
     fn log(&self, upid: &Upid) -> String {
         fs::read_to_string(TaskList::new(&self.context).log_path(upid)).unwrap_or_default()
-    }
-
-    /// Waits for a task's end; its log and status.
-    fn wait(&self, upid: &Upid) -> (String, String) {
-        wait_for("the task's end", || !process::is_running(upid));
-        (
-            self.log(upid),
-            status::of_log(&TaskList::new(&self.context).log_path(upid)),
-        )
     }
 
     fn config(&self) -> String {
@@ -112,7 +94,7 @@ fn a_vm_comes_back_in_a_task() {
     lab.store(SIMPLE, &disk);
     let upid = lab.restore("root@pam", &[("cores", "2"), ("pool", "p1"), ("unique", "1")]);
     assert_eq!((upid.worker_type.as_str(), upid.id.as_str()), ("qmrestore", "105"));
-    let (log, status) = lab.wait(&upid);
+    let (log, status) = common::ended(&lab.context, &upid);
     assert_eq!(status, "OK", "{log}");
     assert!(
         log.contains("\nnew volume ID is 'local:105/vm-105-disk-0.raw'\n"),
@@ -130,13 +112,13 @@ fn who_may_back_up_may_restore_over_the_same_vm() {
     let lab = Lab::new();
     lab.store(SIMPLE, &[7; 4096]);
     Cfs::new(&lab.context).write(CONFIG, b"name: old\n").unwrap();
-    let (log, status) = lab.wait(&lab.restore("bob@pve", &[("force", "1")]));
+    let (log, status) = common::ended(&lab.context, &lab.restore("bob@pve", &[("force", "1")]));
     assert_eq!(status, "OK", "{log}");
     assert!(lab.config().contains("name: back"));
     // What the archive brings is checked as his, in the task.
     lab.store(&format!("args: -S\n{SIMPLE}"), &[7; 4096]);
     let before = lab.config();
-    let (log, status) = lab.wait(&lab.restore("bob@pve", &[("force", "1")]));
+    let (log, status) = common::ended(&lab.context, &lab.restore("bob@pve", &[("force", "1")]));
     assert_eq!(status, "only root can set 'args' config", "{log}");
     assert_eq!(lab.config(), before);
 }
@@ -149,7 +131,7 @@ fn a_stopped_restore_cleans_up_behind_itself() {
     wait_for("the first percent", || lab.log(&upid).contains("progress 1%"));
     assert_eq!(lab.config(), "lock: create\nmemory: 128\n");
     process::stop(&upid);
-    let (log, status) = lab.wait(&upid);
+    let (log, status) = common::ended(&lab.context, &upid);
     // What all tasks of this suite that were stopped end with.
     assert_eq!(status, "received interrupt", "{log}");
     assert!(log.starts_with("applying read rate limit: 1024\n"), "{log}");
@@ -172,14 +154,9 @@ fn main() -> ExitCode {
         pve_api::register_tasks(&mut kinds);
         return child_main(&kinds);
     }
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
-        };
-    }
     libtest_mimic::run(
         &Arguments::from_args(),
-        trials![
+        pve_testing::trials![
             a_vm_comes_back_in_a_task,
             who_may_back_up_may_restore_over_the_same_vm,
             a_stopped_restore_cleans_up_behind_itself,

@@ -1,18 +1,20 @@
 //! `/storage` and `/nodes/{node}/storage` through their handlers, tasks as real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use pve_cfs::{Cfs, FileLock};
 use pve_contract::{Verb, find};
-use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use pve_schema::ids::Upid;
 use pve_schema::{Context, Param, Params};
-use pve_task::{Kinds, TaskList, VERB, child_main, process, status};
-use pve_testing::{PATIENCE, wait_for};
+use pve_task::{Kinds, VERB, child_main};
+use pve_testing::PATIENCE;
 use serde_json::{Value, json};
 
 const USERS: &str = "user:joe@pve:1:0::::::\nuser:eve@pve:1:0::::::\nacl:1:/storage/st:joe@pve:PVEDatastoreUser:\n";
@@ -64,20 +66,13 @@ impl Lab {
         if path.contains("{node}") && !params.has("node") {
             params.insert("node", Param::Text("pve1".to_owned()));
         }
-        let call = Call {
-            context: self.context.clone(),
+        common::run(
+            &self.context,
+            &self.registry,
             method,
+            Some(caller.parse().unwrap()),
             params,
-            caller: Some(caller.parse().unwrap()),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let handler = self.registry.get(method.id).expect("a handler is bound");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(handler(call))
+        )
     }
 
     fn root(&self, verb: Verb, path: &str, params: &str) -> Value {
@@ -87,21 +82,7 @@ impl Lab {
     /// Waits for a task's end; its log and status.
     fn wait(&self, upid: &Value) -> (String, String) {
         let upid: Upid = upid.as_str().unwrap().parse().unwrap();
-        wait_for("the task's end", || !process::is_running(&upid));
-        let path = TaskList::new(&self.context).log_path(&upid);
-        (fs::read_to_string(&path).unwrap(), status::of_log(&path))
-    }
-}
-
-fn refused(result: ApiResult) -> (u16, String) {
-    let ApiError {
-        status,
-        message,
-        errors,
-    } = result.unwrap_err();
-    match errors.into_iter().next() {
-        Some((name, text)) => (status, format!("{name}: {text}")),
-        None => (status, message),
+        common::ended(&self.context, &upid)
     }
 }
 
@@ -133,7 +114,7 @@ fn configured_storages_are_shown_to_those_who_may_see_them() {
     );
     assert_eq!(rows[1]["max-protected-backups"], 1);
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Get, "/storage/{storage}", "storage=none")),
+        common::refusal(lab.call("root@pam", Verb::Get, "/storage/{storage}", "storage=none")),
         (500, "storage 'none' does not exist\n".to_owned())
     );
 }
@@ -156,14 +137,14 @@ fn storages_are_made_changed_and_removed() {
     let row = lab.root(Verb::Get, "/storage/{storage}", "storage=s2");
     assert_eq!((&row["content"], &row["shared"]), (&json!("backup,iso"), &json!(1)));
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Post, "/storage", "type=lvm storage=s3 vgname=vgx")),
+        common::refusal(lab.call("root@pam", Verb::Post, "/storage", "type=lvm storage=s3 vgname=vgx")),
         (
             501,
             "create storage failed: storage type 'lvm' is not supported by this build yet\n".to_owned()
         )
     );
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Put, "/storage/{storage}", "storage=s2 digest=x")),
+        common::refusal(lab.call("root@pam", Verb::Put, "/storage/{storage}", "storage=s2 digest=x")),
         (
             500,
             "update storage failed: detected modified configuration - file changed by other user? Try again.\n"
@@ -210,7 +191,7 @@ fn a_node_tells_how_full_its_storages_are() {
     );
     assert_eq!(row["format"][1], "raw");
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Get, NODE, "storage=none")),
+        common::refusal(lab.call("root@pam", Verb::Get, NODE, "storage=none")),
         (400, "storage: No such storage.".to_owned())
     );
     let one = lab.root(Verb::Get, "/nodes/{node}/storage/{storage}/status", "storage=st");
@@ -235,10 +216,10 @@ fn disks_are_made_looked_at_and_removed() {
         "st:812/vm-812-disk-1.raw"
     );
     assert_eq!(
-        refused(create("filename=x.raw size=1 format=qcow2")),
+        common::refusal(create("filename=x.raw size=1 format=qcow2")),
         (400, "format: different storage formats (qcow2 != raw)".to_owned())
     );
-    let (code, text) = refused(create("filename=vm-812-disk-1.raw size=1"));
+    let (code, text) = common::refusal(create("filename=vm-812-disk-1.raw size=1"));
     assert_eq!(
         (
             code,
@@ -258,12 +239,12 @@ fn disks_are_made_looked_at_and_removed() {
     }
     let mismatch = lab.call("root@pam", Verb::Get, VOLUME, "storage=st volume=local:iso/a.iso");
     assert_eq!(
-        refused(mismatch),
+        common::refusal(mismatch),
         (400, "volume: storage ID mismatch (st != local)".to_owned())
     );
     let none = lab.call("root@pam", Verb::Get, VOLUME, "storage=st volume=812/none.raw");
     assert_eq!(
-        refused(none),
+        common::refusal(none),
         (
             500,
             "volume_size_info on 'st:812/none.raw' failed - no format\n".to_owned()
@@ -291,7 +272,7 @@ fn disks_are_made_looked_at_and_removed() {
 
     let delete = |caller: &str, params: &str| lab.call(caller, Verb::Delete, VOLUME, &format!("storage=st {params}"));
     assert_eq!(
-        refused(delete("joe@pve", "volume=812/vm-812-disk-1.raw")),
+        common::refusal(delete("joe@pve", "volume=812/vm-812-disk-1.raw")),
         (
             403,
             "Permission check failed (/storage/st, Datastore.Allocate)\n".to_owned()
@@ -340,7 +321,7 @@ fn backups_have_notes_and_protection() {
     let info = lab.root(Verb::Get, VOLUME, &volume(0));
     assert_eq!((&info["notes"], &info["protected"]), (&json!("my note"), &json!(1)));
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Put, VOLUME, &format!("{} protected=1", volume(1)))),
+        common::refusal(lab.call("root@pam", Verb::Put, VOLUME, &format!("{} protected=1", volume(1)))),
         (
             500,
             "The number of protected backups per guest is limited to 1 on storage 'st'\n".to_owned()
@@ -348,7 +329,7 @@ fn backups_have_notes_and_protection() {
     );
     let delete = |params: &str| lab.call("root@pam", Verb::Delete, VOLUME, &format!("{params} delay=30"));
     assert_eq!(
-        refused(delete(&volume(0))),
+        common::refusal(delete(&volume(0))),
         (
             500,
             format!("cannot remove protected volume 'backup/{}' on 'st'\n", names[0])
@@ -356,7 +337,7 @@ fn backups_have_notes_and_protection() {
     );
     let prune = "/nodes/{node}/storage/{storage}/prunebackups";
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Get, prune, "storage=st")),
+        common::refusal(lab.call("root@pam", Verb::Get, prune, "storage=st")),
         (500, "no prune-backups options configured for storage 'st'\n".to_owned())
     );
     lab.file("dump/vzdump-qemu-812-2026_02_05-04_05_06.vma", "");
@@ -422,18 +403,18 @@ fn an_upload_is_taken_from_the_spool() {
             "an upload to another node is not supported by this build yet\n",
         ),
     ] {
-        assert_eq!(refused(upload(params)), (code, text.to_owned()));
+        assert_eq!(common::refusal(upload(params)), (code, text.to_owned()));
         assert!(!spooled.exists(), "{params}");
     }
     fs::write(&spooled, "").unwrap();
     let other = |storage: &str| {
         let params = format!("storage={storage} tmpfilename={spool} content=iso filename=x.iso");
-        refused(lab.call("root@pam", Verb::Post, UPLOAD, &params)).1
+        common::refusal(lab.call("root@pam", Verb::Post, UPLOAD, &params)).1
     };
     assert_eq!(other("vg"), "can't upload to storage type 'lvm'\n");
     assert_eq!(other("off"), "storage 'off' is disabled\n");
     assert_eq!(
-        refused(lab.call("root@pam", Verb::Post, UPLOAD, "storage=st content=iso filename=x.iso")).1,
+        common::refusal(lab.call("root@pam", Verb::Post, UPLOAD, "storage=st content=iso filename=x.iso")).1,
         "missing temporary file name\n"
     );
 }
@@ -445,14 +426,9 @@ fn main() -> ExitCode {
         return child_main(&kinds);
     }
     assert!(Path::new("/usr/bin/qemu-img").exists(), "qemu-utils is not installed");
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
-        };
-    }
     libtest_mimic::run(
         &Arguments::from_args(),
-        trials![
+        pve_testing::trials![
             configured_storages_are_shown_to_those_who_may_see_them,
             storages_are_made_changed_and_removed,
             a_node_tells_how_full_its_storages_are,

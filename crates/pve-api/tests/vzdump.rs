@@ -7,17 +7,18 @@
     reason = "a test states what must hold"
 )]
 
+mod common;
+
 use std::fs;
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use pve_cfs::Cfs;
 use pve_contract::{Verb, find};
-use pve_rest::{ApiError, ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use pve_schema::ids::Upid;
 use pve_schema::{Context, Param, Params};
-use pve_task::{Kinds, TaskList, VERB, child_main, process, status};
-use pve_testing::wait_for;
+use pve_task::{Kinds, VERB, child_main};
 use serde_json::{Value, json};
 
 const PATH: &str = "/nodes/{node}/vzdump";
@@ -60,20 +61,13 @@ impl Lab {
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), Param::Text((*value).to_owned()));
         let mut params: Params = params.iter().map(pair).collect();
         params.insert("node", Param::Text("pve1".to_owned()));
-        let call = Call {
-            context: self.context.clone(),
+        common::run(
+            &self.context,
+            &self.registry,
             method,
+            Some(caller.parse().unwrap()),
             params,
-            caller: Some(caller.parse().unwrap()),
-            client: pve_rest::call::Client::default(),
-            request_id: "r1".into(),
-        };
-        let handler = self.registry.get(method.id).expect("a handler is bound");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(handler(call))
+        )
     }
 
     fn root(&self, verb: Verb, path: &str, params: &[(&str, &str)]) -> Value {
@@ -83,10 +77,8 @@ impl Lab {
     /// Waits for a task's end; its log and status.
     fn wait(&self, upid: &Value) -> (Upid, String, String) {
         let upid: Upid = upid.as_str().unwrap().parse().unwrap();
-        wait_for("the task's end", || !process::is_running(&upid));
-        let path = TaskList::new(&self.context).log_path(&upid);
-        let log = fs::read_to_string(&path).unwrap();
-        (upid, log, status::of_log(&path))
+        let (log, status) = common::ended(&self.context, &upid);
+        (upid, log, status)
     }
 
     fn archive(&self, vmid: u32) -> String {
@@ -95,18 +87,6 @@ impl Lab {
         let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let is_archive = |name: &String| name.starts_with(&prefix) && name.ends_with(".vma.zst");
         names.find(is_archive).expect("an archive")
-    }
-}
-
-fn refused(result: ApiResult) -> (u16, String) {
-    let ApiError {
-        status,
-        message,
-        errors,
-    } = result.unwrap_err();
-    match errors.into_iter().next() {
-        Some((name, text)) => (status, format!("{name}: {text}")),
-        None => (status, message),
     }
 }
 
@@ -123,7 +103,7 @@ fn a_backup_is_a_task_and_tells_its_config() {
     let config = lab.root(Verb::Get, EXTRACT, &[("volume", &volume)]);
     assert_eq!(config, json!("memory: 32\nname: vm100\n"));
     assert!(lab.call("joe@pve", Verb::Get, EXTRACT, &[("volume", &volume)]).is_ok());
-    let (status, _) = refused(lab.call("eve@pve", Verb::Get, EXTRACT, &[("volume", &volume)]));
+    let (status, _) = common::refusal(lab.call("eve@pve", Verb::Get, EXTRACT, &[("volume", &volume)]));
     assert_eq!(status, 403);
     let path = lab.dir.path().join("base/dump").join(lab.archive(100));
     let path = path.display().to_string();
@@ -132,7 +112,7 @@ fn a_backup_is_a_task_and_tells_its_config() {
     let gone = ("volume", "st:backup/vzdump-qemu-100-2020_01_01-00_00_00.vma");
     assert!(lab.call("root@pam", Verb::Get, EXTRACT, &[gone]).is_err());
     let odd = lab.dir.path().join("odd.vma.xz").display().to_string();
-    let (_, text) = refused(lab.call("root@pam", Verb::Get, EXTRACT, &[("volume", &odd)]));
+    let (_, text) = common::refusal(lab.call("root@pam", Verb::Get, EXTRACT, &[("volume", &odd)]));
     assert_eq!(text, format!("ERROR: couldn't determine archive info from '{odd}'\n"));
 
     // Several guests have no number in the task's name.
@@ -203,7 +183,11 @@ fn a_request_is_checked_before_its_task() {
             "Permission check failed (/nodes/pve1, Sys.Modify)\n",
         ),
     ] {
-        assert_eq!(refused(call(caller, &params)), (status, text.to_owned()), "{params:?}");
+        assert_eq!(
+            common::refusal(call(caller, &params)),
+            (status, text.to_owned()),
+            "{params:?}"
+        );
     }
     // What the caller may not back up fails inside the task, or is passed over if all are wanted.
     let (_, log, status) = lab.wait(&call("joe@pve", &[("vmid", "100,101"), on_st]).unwrap().data);
@@ -248,9 +232,9 @@ fn defaults_come_from_schema_file_and_storage() {
     for hidden in ["mailto", "dumpdir", "ionice"] {
         assert!(seen.get(hidden).is_none(), "{hidden}");
     }
-    let (status, _) = refused(lab.call("eve@pve", Verb::Get, DEFAULTS, &[]));
+    let (status, _) = common::refusal(lab.call("eve@pve", Verb::Get, DEFAULTS, &[]));
     assert_eq!(status, 403);
-    let (_, text) = refused(lab.call("root@pam", Verb::Get, DEFAULTS, &[("storage", "none")]));
+    let (_, text) = common::refusal(lab.call("root@pam", Verb::Get, DEFAULTS, &[("storage", "none")]));
     assert_eq!(text, "can't use storage 'none' for backups - wrong content type\n");
 }
 
@@ -261,12 +245,7 @@ fn main() -> ExitCode {
         return child_main(&kinds);
     }
     let arguments = Arguments::from_args();
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
-        };
-    }
-    let trials = trials![
+    let trials = pve_testing::trials![
         a_backup_is_a_task_and_tells_its_config,
         a_request_is_checked_before_its_task,
         defaults_come_from_schema_file_and_storage,

@@ -12,7 +12,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use pve_schema::{Context, Site, errno_text};
 
@@ -266,6 +269,21 @@ impl WorkerContext {
     /// Becomes readable, and stays so, when the worker is to finish what it serves and end. It does not block.
     pub fn drain_fd(&self) -> BorrowedFd<'_> {
         self.drain.as_fd()
+    }
+
+    /// Waits until a moment, for a worker that works by the clock: whether the master asked for the end before.
+    pub fn is_told_to_end_before(&self, until: Instant) -> bool {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // Rounded up, so that what is due is due afterwards.
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.drain_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) => return false,
+                Err(Errno::EINTR) => {}
+                // Without a way to hear the master nothing would ever end this process.
+                Ok(_) | Err(_) => return true,
+            }
+        }
     }
 
     /// Shows in the process list that this worker takes no more connections.

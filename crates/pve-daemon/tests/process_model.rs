@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use support::{Lab, alive, title, until};
+use pve_testing::wait_for;
+use support::{Lab, alive, title};
 
 #[test]
 fn a_daemon_starts_serves_and_stops() {
@@ -19,7 +20,7 @@ fn a_daemon_starts_serves_and_stops() {
     assert_eq!(lab.verb("status"), ("stopped\n".to_owned(), 0));
     let mut daemon = lab.start();
     let master = daemon.id();
-    until("both workers", || lab.workers(master).len() == 2);
+    wait_for("both workers", || lab.workers(master).len() == 2);
     assert_eq!(lab.verb("status"), ("running\n".to_owned(), 0));
     assert_eq!(
         std::fs::read_to_string(lab.path("run/hello/hello.pid")).unwrap(),
@@ -63,12 +64,12 @@ fn a_killed_worker_is_replaced_at_once() {
     let lab = Lab::new("MAX_WORKERS=2\n");
     let daemon = lab.start();
     let master = daemon.id();
-    until("both workers", || lab.workers(master).len() == 2);
+    wait_for("both workers", || lab.workers(master).len() == 2);
     let before = lab.workers(master);
     let victim = *before.first().unwrap();
     let killed = std::time::Instant::now();
     support::signal(victim, Signal::SIGKILL);
-    until("a replacement", || {
+    wait_for("a replacement", || {
         lab.workers(master).len() == 2 && !lab.workers(master).contains(&victim)
     });
     assert!(killed.elapsed() < Duration::from_secs(3), "at once");
@@ -77,7 +78,7 @@ fn a_killed_worker_is_replaced_at_once() {
         1,
         "the other worker stays"
     );
-    until("the master's note", || {
+    wait_for("the master's note", || {
         lab.log().contains(&format!("worker {victim} died: signal SIGKILL\n"))
     });
     lab.ask("pid");
@@ -88,11 +89,11 @@ fn workers_die_with_their_master() {
     let lab = Lab::new("MAX_WORKERS=2\n");
     let mut daemon = lab.start();
     let master = daemon.id();
-    until("both workers", || lab.workers(master).len() == 2);
+    wait_for("both workers", || lab.workers(master).len() == 2);
     let workers = lab.workers(master);
     support::signal(master, Signal::SIGKILL);
     daemon.wait();
-    until("no workers", || workers.iter().all(|pid| !alive(*pid)));
+    wait_for("no workers", || workers.iter().all(|pid| !alive(*pid)));
     assert_eq!(lab.verb("status").0, "stopped\n");
     // Neither lock nor socket is left: the next start finds the field clear.
     let next = lab.start();
@@ -105,7 +106,7 @@ fn a_reload_keeps_pid_and_socket_and_refuses_no_connection() {
     let lab = Arc::new(Lab::new("MAX_WORKERS=2\n"));
     let daemon = lab.start();
     let master = daemon.id();
-    until("both workers", || lab.workers(master).len() == 2);
+    wait_for("both workers", || lab.workers(master).len() == 2);
     let stop = Arc::new(AtomicBool::new(false));
     let answers = Arc::new(AtomicU32::new(0));
     let client = {
@@ -122,7 +123,7 @@ fn a_reload_keeps_pid_and_socket_and_refuses_no_connection() {
         let answered = answers.load(Ordering::SeqCst);
         lab.settings(&format!("MAX_WORKERS={workers}\n"));
         assert_eq!(lab.verb("restart").1, 0);
-        until("the new workers alone", || {
+        wait_for("the new workers alone", || {
             let now = lab.workers(master);
             now.len() == workers && now.is_disjoint(&before)
         });
@@ -145,11 +146,11 @@ fn a_held_connection_survives_reloads() {
     for _ in 0..2 {
         let before = lab.workers(master);
         assert_eq!(lab.verb("restart").1, 0);
-        until("a new worker", || {
+        wait_for("a new worker", || {
             lab.workers(master).iter().any(|pid| !before.contains(pid))
         });
     }
-    until("the old worker drains", || title(holder) == "hello worker (shutdown)");
+    wait_for("the old worker drains", || title(holder) == "hello worker (shutdown)");
     assert_ne!(
         lab.ask("pid").parse::<u32>().unwrap(),
         holder,
@@ -162,8 +163,8 @@ fn a_held_connection_survives_reloads() {
         .unwrap();
     assert_eq!(answer, "still there\n");
     drop(stream);
-    until("the old worker ends", || !alive(holder));
-    until("one worker", || lab.workers(master).len() == 1);
+    wait_for("the old worker ends", || !alive(holder));
+    wait_for("one worker", || lab.workers(master).len() == 1);
 }
 
 #[test]
@@ -195,7 +196,7 @@ fn a_web_side_daemon_is_the_web_user_and_nothing_else() {
     assert!(status.contains("Uid:\t33\t33\t33\t33\n"), "{status}");
     let before = lab.workers(master);
     assert_eq!(lab.verb("restart").1, 0);
-    until("a new worker", || {
+    wait_for("a new worker", || {
         lab.workers(master).len() == 1 && lab.workers(master).is_disjoint(&before)
     });
     assert_eq!(lab.ask("ids"), ids);
@@ -209,7 +210,7 @@ fn a_daemon_whose_executable_is_out_of_reach_reloads_with_the_running_one() {
     let before = lab.workers(master);
     std::fs::remove_file(lab.path("hello")).unwrap();
     support::signal(master, Signal::SIGHUP);
-    until("a new worker", || {
+    wait_for("a new worker", || {
         lab.workers(master).len() == 1 && lab.workers(master).is_disjoint(&before)
     });
     assert!(lab.log().contains("going on with the running version"), "{}", lab.log());
@@ -221,9 +222,9 @@ fn a_worker_that_fails_is_tried_again_and_the_master_stays() {
     let lab = Lab::new("MAX_WORKERS=1\n");
     std::fs::write(lab.path("fail"), "").unwrap();
     let daemon = lab.spawn();
-    until("the failure", || lab.log().contains("]: err told to fail\n"));
+    wait_for("the failure", || lab.log().contains("]: err told to fail\n"));
     std::fs::remove_file(lab.path("fail")).unwrap();
-    until("a worker that serves", || lab.try_ask("pid").is_some());
+    wait_for("a worker that serves", || lab.try_ask("pid").is_some());
     assert!(alive(daemon.id()));
 }
 
@@ -233,10 +234,10 @@ fn workers_that_crash_at_once_do_not_become_a_fork_bomb() {
     std::fs::write(lab.path("crash"), "").unwrap();
     let daemon = lab.spawn();
     let began = std::time::Instant::now();
-    until("three deaths", || lab.log().matches("died: exit code 3").count() >= 3);
+    wait_for("three deaths", || lab.log().matches("died: exit code 3").count() >= 3);
     assert!(began.elapsed() >= Duration::from_millis(900), "there was a pause");
     std::fs::remove_file(lab.path("crash")).unwrap();
-    until("a worker that serves", || lab.try_ask("pid").is_some());
+    wait_for("a worker that serves", || lab.try_ask("pid").is_some());
     assert!(alive(daemon.id()));
 }
 
@@ -282,7 +283,7 @@ fn nothing_is_inherited_that_should_not_be() {
     let lab = Lab::new("MAX_WORKERS=2\n");
     let daemon = lab.start();
     let master = daemon.id();
-    until("both workers", || lab.workers(master).len() == 2);
+    wait_for("both workers", || lab.workers(master).len() == 2);
     for worker in lab.workers(master) {
         let links: BTreeSet<String> = std::fs::read_dir(format!("/proc/{worker}/fd"))
             .unwrap()

@@ -20,6 +20,7 @@ use pve_qemu::status::{self, Detail};
 use pve_qemu::{cleanup, destroy, process, qmp, resize, runtime, start};
 use pve_schema::Context;
 use pve_schema::ids::VmId;
+use pve_testing::guest::{OBEY_BUTTON, OBEYS};
 use pve_testing::wait_for;
 use serde_json::Value;
 
@@ -30,23 +31,6 @@ const POWER_OFF: &[u8] = &[
     0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, // out 0x604, 0x2000: SLP_EN
     0xf4, 0xeb, 0xfd, // hlt, for ever
 ];
-
-/// Enables the power button, waits until it is pressed, and powers off.
-const OBEY_BUTTON: &[u8] = &[
-    0xfa, // cli
-    0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, // out 0x602, 0x0100: PWRBTN_EN
-    0x31, 0xdb, 0x8e, 0xc3, 0xbb, 0x00, 0x80, // es:bx = 0:8000
-    0xb8, 0x3e, 0x02, 0xb9, 0x02, 0x00, 0xba, 0x80, 0x00, 0xcd,
-    0x13, // int 13: read 62 sectors, as a sign of readiness
-    0xba, 0x00, 0x06, // mov dx, 0x600
-    0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa, // in ax, dx; test ah, 1: PWRBTN_STS; jz
-    0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef, // out 0x604, 0x2000
-    0xf4, 0xeb, 0xfd,
-];
-
-/// Bytes that were read of the disk once the program has enabled the button. The firmware reads far fewer; a button that
-/// is pressed earlier is lost.
-const OBEYS: u64 = 16 << 10;
 
 fn order(way: stop::Way, timeout: u64, force: bool) -> stop::Order {
     stop::Order {

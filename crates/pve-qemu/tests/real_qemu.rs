@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Guest;
 use pve_qemu::accel::Accel;
@@ -127,11 +127,7 @@ impl Lab {
 
     fn wait_for_end(&self, name: &str) {
         let pid_file = self.directory.path().join("run/qemu-server/8006.pid");
-        let deadline = Instant::now() + LIMIT;
-        while pid_file.exists() {
-            assert!(Instant::now() < deadline, "{name} did not end");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        pve_testing::wait_for(&format!("the end of {name}"), || !pid_file.exists());
     }
 }
 

@@ -1,5 +1,8 @@
 //! Backup archives: what their file names say (reference 08 §6 and vector V6, 05 §11).
 
+use jiff::civil;
+use jiff::tz::TimeZone;
+
 use crate::volume::is_backup_file;
 
 /// What a backup archive's file name says.
@@ -36,6 +39,22 @@ pub struct ArchiveTime {
     pub minute: i8,
     /// Second, 0 to 59.
     pub second: i8,
+}
+
+impl ArchiveTime {
+    /// The moment in Unix seconds, in the system's time zone; `None` for a time that no calendar has.
+    pub fn unix_seconds(self) -> Option<i64> {
+        let Self {
+            year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+        } = self;
+        let local = civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
+        Some(local.to_zoned(TimeZone::system()).ok()?.timestamp().as_second())
+    }
 }
 
 /// A file that is no backup archive.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pve_cfs::Cfs;
@@ -398,14 +398,9 @@ fn main() -> ExitCode {
         Some(verb) if verb == "daemon" => return daemon(Path::new(&arguments.next().unwrap_or_default())),
         _ => {}
     }
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
-        };
-    }
     libtest_mimic::run(
         &Arguments::from_args(),
-        trials![
+        pve_testing::trials![
             a_task_runs_in_a_process_and_is_listed,
             warnings_are_counted,
             an_error_is_the_last_line,

@@ -9,6 +9,10 @@
     reason = "a test that cannot be set up has failed, and says why"
 )]
 
+pub mod guest;
+
+#[doc(hidden)]
+pub use libtest_mimic;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -81,6 +85,14 @@ pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
         std::thread::sleep(LOOK);
     }
+}
+
+/// Tests by their functions' names, for a suite that is its own `main` (its binary is started as a task, too).
+#[macro_export]
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        vec![$($crate::libtest_mimic::Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
+    };
 }
 
 /// So many bytes that no compressor makes smaller and without runs of zeros, the same ones for the same seed.

@@ -24,13 +24,10 @@ mod rounds;
 mod start;
 
 use std::ffi::OsString;
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::LevelFilter;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pve_daemon::logging::{self, Target};
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_schema::Site;
@@ -78,24 +75,9 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
     loop {
         rounds.run();
         let pause = pulse::until_next(worker.context.now());
-        if told_to_end(worker.drain_fd(), Instant::now() + pause) {
+        if worker.is_told_to_end_before(Instant::now() + pause) {
             worker.draining();
             return Ok(());
-        }
-    }
-}
-
-/// Waits until the next round is due: whether the master asked for the end before.
-fn told_to_end(drain: BorrowedFd<'_>, until: Instant) -> bool {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        // Rounded up, so that what is due is due afterwards.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(drain, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return false,
-            Err(Errno::EINTR) => {}
-            // Without a way to hear the master nothing would ever end this process.
-            Ok(_) | Err(_) => return true,
         }
     }
 }

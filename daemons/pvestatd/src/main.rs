@@ -20,12 +20,9 @@ mod report;
 mod storages;
 mod upkeep;
 
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_schema::Site;
 
@@ -77,24 +74,9 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
         if took > SLOW {
             log::info!("status update time ({:.3} seconds)", took.as_secs_f64());
         }
-        if told_to_end(worker.drain_fd(), start + INTERVAL) {
+        if worker.is_told_to_end_before(start + INTERVAL) {
             worker.draining();
             return Ok(());
-        }
-    }
-}
-
-/// Waits until the next cycle is due: whether the master asked for the end before.
-fn told_to_end(drain: BorrowedFd<'_>, until: Instant) -> bool {
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        // Rounded up, so that what is due is due afterwards.
-        let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(drain, PollFlags::POLLIN)], timeout) {
-            Ok(0) => return false,
-            Err(Errno::EINTR) => {}
-            // Without a way to hear the master nothing would ever end this process.
-            Ok(_) | Err(_) => return true,
         }
     }
 }

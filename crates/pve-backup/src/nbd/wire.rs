@@ -36,16 +36,10 @@ pub mod option {
     pub const ABORT: u32 = 2;
     /// Which exports are there?
     pub const LIST: u32 = 3;
-    /// Encrypt.
-    pub const STARTTLS: u32 = 5;
     /// Tell about this export.
     pub const INFO: u32 = 6;
     /// Tell about this export and use it.
     pub const GO: u32 = 7;
-    /// Replies in chunks.
-    pub const STRUCTURED_REPLY: u32 = 8;
-    /// Requests of 64 bit length.
-    pub const EXTENDED_HEADERS: u32 = 11;
 }
 
 /// Types of replies to options.
@@ -64,8 +58,6 @@ pub mod reply {
     pub const ERR_INVALID: u32 = ERROR | 3;
     /// There is no such export.
     pub const ERR_UNKNOWN: u32 = ERROR | 6;
-    /// The data are too long.
-    pub const ERR_TOO_BIG: u32 = ERROR | 9;
 }
 
 /// Types of information about an export.
@@ -82,8 +74,6 @@ pub mod info {
 pub mod export {
     /// The flags mean something.
     pub const HAS_FLAGS: u16 = 1;
-    /// Not for writing.
-    pub const READ_ONLY: u16 = 1 << 1;
     /// `FLUSH` is understood.
     pub const SEND_FLUSH: u16 = 1 << 2;
     /// `TRIM` is understood.

@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jiff::civil;
 use jiff::tz::TimeZone;
 use pve_qemu::runtime::remove;
 use pve_schema::ids::{StorageId, VmId, VolumeId};
@@ -73,7 +72,7 @@ impl Place {
                 continue;
             };
             let Ok(info) = ArchiveInfo::of(&name) else { continue };
-            let Some(time) = info.time.and_then(seconds) else {
+            let Some(time) = info.time.and_then(ArchiveTime::unix_seconds) else {
                 continue;
             };
             if info.guest_type == kind && info.vmid == Some(vmid.get()) {
@@ -202,20 +201,6 @@ pub(super) struct Existing {
     /// When it was made, Unix seconds, as its name tells.
     time: i64,
     pub(super) is_protected: bool,
-}
-
-/// The local time in a name as Unix seconds; `None` for one that no calendar has.
-fn seconds(time: ArchiveTime) -> Option<i64> {
-    let ArchiveTime {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-    } = time;
-    let local = civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    Some(local.to_zoned(TimeZone::system()).ok()?.timestamp().as_second())
 }
 
 /// The files of one guest's backup.

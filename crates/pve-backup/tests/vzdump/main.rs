@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::ExitCode;
 
 use lab::{Daemon, Lab, VMID, vmid};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -568,12 +568,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // At most two emulated guests at once.
     arguments.test_threads = Some(arguments.test_threads.unwrap_or(2).min(2));
-    macro_rules! trials {
-        ($($name:ident),* $(,)?) => {
-            vec![$(Trial::test(stringify!($name), || { $name(); Ok(()) })),*]
-        };
-    }
-    let trials = trials![
+    let trials = pve_testing::trials![
         a_vm_that_is_off_is_started_only_to_be_read,
         a_running_vm_is_backed_up_in_every_mode,
         the_hook_script_sees_every_phase_in_a_clean_environment,

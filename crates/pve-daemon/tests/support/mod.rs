@@ -7,22 +7,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-/// How long anything may take. Generous: the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Waits for a condition.
-pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use pve_testing::{PATIENCE, wait_for};
 
 /// Whether a process exists and is no zombie.
 pub(crate) fn alive(pid: u32) -> bool {
@@ -133,7 +121,7 @@ impl Lab {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start(&self) -> Daemon {
         let child = self.spawn();
-        until("the first answer", || {
+        wait_for("the first answer", || {
             assert!(alive(child.id()), "the daemon is gone: {}", self.log());
             self.try_ask("pid").is_some()
         });

@@ -230,12 +230,13 @@ async fn only_a_get_is_repeated_when_the_connection_breaks() {
 async fn a_client_that_hangs_up_does_not_stop_a_change() {
     static DONE: tokio::sync::Notify = tokio::sync::Notify::const_new();
     static BEGUN: tokio::sync::Notify = tokio::sync::Notify::const_new();
+    static GONE: tokio::sync::Notify = tokio::sync::Notify::const_new();
     let lab = Lab::new();
     let mut root = Registry::new();
     root.bind(id::PUT_ACCESS_USERS_USERID, |_| {
         Box::pin(async {
             BEGUN.notify_one();
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            GONE.notified().await;
             DONE.notify_one();
             Ok(Value::Null.into())
         })
@@ -246,5 +247,6 @@ async fn a_client_that_hangs_up_does_not_stop_a_change() {
     client.send(head.as_bytes()).await;
     soon(BEGUN.notified()).await;
     drop(client);
+    GONE.notify_one();
     soon(DONE.notified()).await;
 }

@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::attributes;
@@ -182,25 +180,10 @@ fn backup_row(volid: String, directory: &Path, file: &Entry) -> Option<VolumeEnt
     let mut row = VolumeEntry::file(volid, Content::Backup, &format, file);
     row.subtype = Some(info.guest_type);
     row.vmid = info.vmid.filter(|vmid| *vmid >= 100);
-    row.ctime = info.time.and_then(unix_time).or(row.ctime);
+    row.ctime = info.time.and_then(ArchiveTime::unix_seconds).or(row.ctime);
     row.notes = notes.lines().next().map(str::to_owned);
     row.protected = attributes::is_protected(&archive).then_some(1);
     Some(row)
-}
-
-/// The local time in a backup's name as Unix seconds.
-fn unix_time(time: ArchiveTime) -> Option<i64> {
-    let ArchiveTime {
-        year,
-        month,
-        day,
-        hour,
-        minute,
-        second,
-    } = time;
-    let civil = DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    let zoned = civil.to_zoned(TimeZone::system()).ok()?;
-    Some(zoned.timestamp().as_second())
 }
 
 /// Lists the disks of guests; all of them count as images here.
