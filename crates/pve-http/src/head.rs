@@ -1,4 +1,4 @@
-//! What a request's head may look like, and what its path means (reference 01 §3.2, §3.5).
+//! What a request's head may look like, and what its path means (reference 01 §3.2, §3.5). Nothing here does I/O.
 
 use std::net::IpAddr;
 
@@ -11,9 +11,9 @@ use pve_schema::text;
 use crate::refusal::Refusal;
 
 /// Most header lines of a request; browsers behind single-sign-on proxies send many.
-pub(crate) const MAX_HEADER_LINES: usize = 62;
+pub const MAX_HEADER_LINES: usize = 62;
 /// The header lines of a request together stay below this many bytes, line ends not counted.
-pub(crate) const MAX_HEADER_BYTES: usize = 8192;
+pub const MAX_HEADER_BYTES: usize = 8192;
 
 /// The method, if it is one of the four; methods are case-sensitive.
 pub(crate) fn verb<B>(request: &Request<B>) -> Result<Verb, Refusal> {
@@ -32,7 +32,7 @@ pub(crate) fn joined(headers: &HeaderMap, name: &http::HeaderName) -> String {
 }
 
 /// What the client presents to prove who it is.
-pub(crate) fn credentials(headers: &HeaderMap) -> Credentials {
+pub fn credentials(headers: &HeaderMap) -> Credentials {
     let text = |name| headers.contains_key(name).then(|| joined(headers, name));
     Credentials::from_headers(text(&COOKIE).as_deref(), text(&AUTHORIZATION).as_deref())
 }
@@ -68,17 +68,17 @@ pub(crate) fn check_size(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// The first line of a request, as received.
-pub(crate) fn request_line<B>(request: &Request<B>) -> String {
+pub fn request_line<B>(request: &Request<B>) -> String {
     format!("{} {} {:?}", request.method(), request.uri(), request.version())
 }
 
 /// The `Host` header.
-pub(crate) fn host(headers: &HeaderMap) -> Option<&str> {
+pub fn host(headers: &HeaderMap) -> Option<&str> {
     headers.get(HOST)?.to_str().ok()
 }
 
 /// Path and query as received.
-pub(crate) fn target<B>(request: &Request<B>) -> &str {
+pub fn target<B>(request: &Request<B>) -> &str {
     request
         .uri()
         .path_and_query()
@@ -86,7 +86,7 @@ pub(crate) fn target<B>(request: &Request<B>) -> &str {
 }
 
 /// Whether the client wants the connection to stay open. HTTP/1.0 says so by any `Connection` header without `close`.
-pub(crate) fn wants_keep_alive<B>(request: &Request<B>) -> bool {
+pub fn wants_keep_alive<B>(request: &Request<B>) -> bool {
     let connection = joined(request.headers(), &http::header::CONNECTION).to_ascii_lowercase();
     if connection.contains("close") {
         return false;
@@ -95,13 +95,13 @@ pub(crate) fn wants_keep_alive<B>(request: &Request<B>) -> bool {
 }
 
 /// The client's address as one of our own proxies reports it.
-pub(crate) fn reported_client(headers: &HeaderMap) -> Option<IpAddr> {
+pub fn reported_client(headers: &HeaderMap) -> Option<IpAddr> {
     headers.get("PVEClientIP")?.to_str().ok()?.parse().ok()
 }
 
 /// What a path means.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub enum Place {
     /// `/`.
     Start,
     /// A call of the API.
@@ -120,7 +120,7 @@ pub(crate) enum Place {
 }
 
 /// Decides what a raw path means.
-pub(crate) fn place(raw: &str) -> Place {
+pub fn place(raw: &str) -> Place {
     let decoded = text::decode(raw);
     // `//api2/…` is no authority here: leading slashes count as one.
     let path = format!("/{}", decoded.trim_start_matches('/'));

@@ -19,11 +19,11 @@ const MAX_BOUNDARY: usize = 200;
 
 /// The body is no multipart body.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// What the parser found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// A part begins.
     Part {
         /// Its field name.
@@ -48,7 +48,7 @@ enum State {
 
 /// The state machine.
 #[derive(Debug)]
-pub(crate) struct Parser {
+pub struct Parser {
     /// `--` and the boundary.
     delimiter: Vec<u8>,
     buffer: BytesMut,
@@ -60,7 +60,7 @@ pub(crate) struct Parser {
 }
 
 /// The boundary of a `multipart/form-data` content type.
-pub(crate) fn boundary(content_type: &str) -> Option<&str> {
+pub fn boundary(content_type: &str) -> Option<&str> {
     let mut parts = content_type.split(';');
     if !parts.next()?.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;
@@ -77,7 +77,8 @@ pub(crate) fn boundary(content_type: &str) -> Option<&str> {
 }
 
 impl Parser {
-    pub(crate) fn new(boundary: &str) -> Self {
+    /// Reads a body with this boundary.
+    pub fn new(boundary: &str) -> Self {
         Self {
             delimiter: format!("--{boundary}").into_bytes(),
             buffer: BytesMut::new(),
@@ -88,14 +89,17 @@ impl Parser {
     }
 
     /// Adds bytes of the body.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+    pub fn feed(&mut self, bytes: &[u8]) {
         if self.state != State::Done {
             self.buffer.extend_from_slice(bytes);
         }
     }
 
     /// The next event; `None` when more bytes are needed first.
-    pub(crate) fn next(&mut self) -> Result<Option<Event>, Malformed> {
+    ///
+    /// # Errors
+    /// The body is no multipart body, or a part has no name.
+    pub fn next_event(&mut self) -> Result<Option<Event>, Malformed> {
         loop {
             let event = match self.state {
                 State::Preamble => self.preamble(),
@@ -324,7 +328,7 @@ mod tests {
         let (mut parts, mut ended) = (Vec::new(), false);
         for chunk in body.chunks(piece) {
             parser.feed(chunk);
-            while let Some(event) = parser.next()? {
+            while let Some(event) = parser.next_event()? {
                 match event {
                     Event::Part { name, filename } => parts.push((name, filename, Vec::new())),
                     Event::Data(data) => parts.last_mut().unwrap().2.extend_from_slice(&data),

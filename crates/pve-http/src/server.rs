@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Entry;
-use crate::config::ServerConfig;
+use crate::config::{Limits, ServerConfig};
 use crate::forward::Forwarder;
 use crate::head::MAX_HEADER_LINES;
 use crate::serve::serve;
@@ -257,11 +257,8 @@ async fn handshake(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<(
     }
 }
 
-/// Serves the requests of one connection.
-async fn converse(connection: Connection, transport: Transport) {
-    let connection = Arc::new(connection);
-    let mut phases = connection.phase.clone();
-    let limits = &connection.shared.config.limits;
+/// How HTTP/1 is spoken: who reads heads, and how large they may be.
+pub fn http1(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -270,8 +267,16 @@ async fn converse(connection: Connection, transport: Transport) {
         .max_buf_size(READ_BUFFER)
         .title_case_headers(true)
         .auto_date_header(false);
+    builder
+}
+
+/// Serves the requests of one connection.
+async fn converse(connection: Connection, transport: Transport) {
+    let connection = Arc::new(connection);
+    let mut phases = connection.phase.clone();
+    let limits = &connection.shared.config.limits;
     let service = service_fn(|request| serve(Arc::clone(&connection), request));
-    let mut http = builder
+    let mut http = http1(limits)
         .serve_connection(TokioIo::new(transport), service)
         .with_upgrades();
     let mut closing = false;

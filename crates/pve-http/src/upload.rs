@@ -115,7 +115,7 @@ pub(crate) async fn receive(
     let mut receiver = Receiver::default();
     while let Some(chunk) = next_chunk(&mut body, idle).await? {
         parser.feed(&chunk);
-        while let Some(event) = parser.next().map_err(|Malformed| Refusal::Upload)? {
+        while let Some(event) = parser.next_event().map_err(|Malformed| Refusal::Upload)? {
             receiver.take(site, event)?;
             receiver.write_if(WRITE_SIZE).await?;
         }

@@ -25,7 +25,7 @@ const BLOCK_SIZES: [u32; 3] = [512, 65_536, 32 << 20];
 ///
 /// # Errors
 /// The connection fails, or the client does not keep to the protocol.
-pub(super) fn negotiate(
+pub fn negotiate(
     input: &mut impl Read,
     output: &mut impl Write,
     exports: &[Export],

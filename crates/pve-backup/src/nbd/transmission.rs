@@ -31,7 +31,7 @@ pub trait Target: Send + Sync {
 ///
 /// # Errors
 /// The connection fails or ends without a good bye, or the client does not keep to the protocol.
-pub(super) fn serve(
+pub fn serve(
     input: &mut impl Read,
     output: &mut impl Write,
     index: usize,

@@ -5,7 +5,7 @@
 //! is in [`crate::settings`].
 
 mod bash;
-mod subset;
+pub mod subset;
 
 use std::collections::BTreeMap;
 use std::io;

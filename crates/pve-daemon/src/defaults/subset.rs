@@ -13,7 +13,7 @@ use super::Variables;
 const SPECIAL: &str = "$`;&|<>()!*?[]{}~";
 
 /// The assignments of a file; `None` when a shell is needed to know them.
-pub(super) fn parse(text: &str) -> Option<Variables> {
+pub fn parse(text: &str) -> Option<Variables> {
     let mut rest = text.chars().peekable();
     let mut assigned = Variables::new();
     loop {

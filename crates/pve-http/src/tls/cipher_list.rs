@@ -48,15 +48,15 @@ pub enum CipherListError {
 
 /// What a list says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CipherList {
+pub struct CipherList {
     /// The suites that it selects, best first.
-    pub(crate) suites: Vec<&'static Suite>,
+    pub suites: Vec<&'static Suite>,
     /// Those of them that it names one by one.
-    pub(crate) named: Vec<&'static Suite>,
+    pub named: Vec<&'static Suite>,
     /// Words that nobody knows.
-    pub(crate) unknown: Vec<String>,
+    pub unknown: Vec<String>,
     /// `@SECLEVEL`, 0 to 5.
-    pub(crate) security_level: Option<u8>,
+    pub security_level: Option<u8>,
 }
 
 /// What a word does with the suites that it names.
@@ -81,7 +81,7 @@ struct Reader {
 ///
 /// # Errors
 /// [`CipherListError`].
-pub(crate) fn parse(text: &str) -> Result<CipherList, CipherListError> {
+pub fn parse(text: &str) -> Result<CipherList, CipherListError> {
     let text = SUITE_B
         .iter()
         .find(|(word, _)| text.starts_with(word))

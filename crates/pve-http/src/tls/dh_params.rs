@@ -22,11 +22,11 @@ const SKIP_2048: &str = "\
 
 /// A group: numbers are big-endian and without leading zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Parameters {
+pub struct Parameters {
     /// The modulus.
-    pub(crate) p: Vec<u8>,
+    pub p: Vec<u8>,
     /// The generator.
-    pub(crate) g: Vec<u8>,
+    pub g: Vec<u8>,
 }
 
 /// A file that holds no group, or none to be trusted.
@@ -54,7 +54,7 @@ pub enum ParametersError {
 
 impl Parameters {
     /// The group for who named none.
-    pub(crate) fn built_in() -> Self {
+    pub fn built_in() -> Self {
         Self {
             p: hex::decode(SKIP_2048).unwrap_or_default(),
             g: vec![2],
@@ -65,7 +65,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ParametersError`], except [`ParametersError::Composite`].
-    pub(crate) fn from_pem(text: &[u8]) -> Result<Self, ParametersError> {
+    pub fn from_pem(text: &[u8]) -> Result<Self, ParametersError> {
         let text = String::from_utf8_lossy(text);
         let block = ["DH PARAMETERS", "X9.42 DH PARAMETERS"]
             .iter()
@@ -79,13 +79,13 @@ impl Parameters {
     }
 
     /// Length of the modulus.
-    pub(crate) fn bits(&self) -> usize {
+    pub fn bits(&self) -> usize {
         let leading = self.p.first().map_or(0, |byte| byte.leading_zeros() as usize);
         (self.p.len() * 8).saturating_sub(leading)
     }
 
     /// Whether a number lies between 1 and p - 1, as generators and keys must.
-    pub(crate) fn contains(&self, number: &[u8]) -> bool {
+    pub fn contains(&self, number: &[u8]) -> bool {
         let number = trimmed(number);
         let is_above_one = number.len() > 1 || number.first().is_some_and(|byte| *byte > 1);
         // p is odd, so p - 1 differs in the last bit only.
@@ -114,7 +114,7 @@ impl Parameters {
     ///
     /// # Errors
     /// [`ParametersError::Composite`].
-    pub(crate) fn exponent_length(&self) -> Result<usize, ParametersError> {
+    pub fn exponent_length(&self) -> Result<usize, ParametersError> {
         if *self == Self::built_in() {
             return Ok(32);
         }

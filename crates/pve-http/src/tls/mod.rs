@@ -3,9 +3,9 @@
 //! | module | holds |
 //! |---|---|
 //! | `certificate` | which certificate is shown |
-//! | `suites`, `cipher_list` | OpenSSL's names of ciphers, and its language of lists of them |
+//! | [`suites`], [`cipher_list`] | OpenSSL's names of ciphers, and its language of lists of them |
 //! | `provider` | which of them are to be had, in the administrator's order |
-//! | `dh_params`, `dhe` | finite-field Diffie-Hellman, which rustls has not |
+//! | [`dh_params`], `dhe` | finite-field Diffie-Hellman, which rustls has not |
 //! | `check` | what is wrong with the settings, for the verb `check` |
 //! | `tickets` | resuming a session with any worker |
 //! | `live` | the configuration in use, and its replacement when a file changes |
@@ -14,12 +14,12 @@
 
 mod certificate;
 mod check;
-mod cipher_list;
-mod dh_params;
+pub mod cipher_list;
+pub mod dh_params;
 mod dhe;
 mod live;
 mod provider;
-mod suites;
+pub mod suites;
 mod tickets;
 
 use std::path::PathBuf;

@@ -47,20 +47,20 @@ const OBSOLETE: [&str; 30] = [
 
 /// A cipher suite for TLS 1.2 or before.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Suite {
+pub struct Suite {
     /// Its number on the wire.
-    pub(crate) id: u16,
+    pub id: u16,
     /// OpenSSL's name.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// IANA's name.
-    pub(crate) iana: &'static str,
+    pub iana: &'static str,
     /// The first version that has it, as OpenSSL counts.
     since: &'static str,
     key_exchange: &'static str,
     authentication: &'static str,
     cipher: &'static str,
     /// Length of the cipher's key; 0 without encryption.
-    pub(crate) bits: u16,
+    pub bits: u16,
     mac: &'static str,
     in_default: bool,
     in_fips: bool,
@@ -86,12 +86,12 @@ impl Suite {
     }
 
     /// Whether keys are exchanged by Diffie-Hellman with parameters of the server's choice.
-    pub(crate) fn is_dhe(&self) -> bool {
+    pub fn is_dhe(&self) -> bool {
         self.key_exchange == "DH"
     }
 
     /// Whether the server shows a certificate with an RSA key.
-    pub(crate) fn is_rsa(&self) -> bool {
+    pub fn is_rsa(&self) -> bool {
         self.authentication == "RSA"
     }
 
@@ -104,7 +104,7 @@ impl Suite {
     }
 
     /// Whether a word names it, alone or with others; `None` if nobody knows the word.
-    pub(crate) fn matches(&self, word: &str) -> Option<bool> {
+    pub fn matches(&self, word: &str) -> Option<bool> {
         let key_exchange = |name| self.key_exchange == name;
         let authentication = |name| self.authentication == name;
         let cipher = |name: &str, bits| self.cipher.starts_with(name) && (bits == 0 || self.bits == bits);
@@ -161,18 +161,18 @@ impl Suite {
     }
 
     /// Whether a word is its name, in OpenSSL's spelling or IANA's.
-    pub(crate) fn is_named(&self, word: &str) -> bool {
+    pub fn is_named(&self, word: &str) -> bool {
         self.name == word || self.iana == word
     }
 }
 
 /// All of them, in OpenSSL's order.
-pub(crate) fn all() -> &'static [Suite] {
+pub fn all() -> &'static [Suite] {
     &ALL
 }
 
 /// The suite of this name, in OpenSSL's spelling or IANA's.
-pub(crate) fn find(name: &str) -> Option<&'static Suite> {
+pub fn find(name: &str) -> Option<&'static Suite> {
     all().iter().find(|suite| suite.is_named(name))
 }
 

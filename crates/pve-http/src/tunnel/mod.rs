@@ -7,7 +7,7 @@
 //!
 //! | module | step |
 //! |---|---|
-//! | `request` | the head of the request |
+//! | [`request`] | the head of the request |
 //! | `session` | from the head to the relay, as one list |
 //! | `remote` | the guest is on another node: the same request to that node's tunnel |
 //! | `relay` | the bytes |
@@ -20,7 +20,7 @@
 mod refused;
 mod relay;
 mod remote;
-mod request;
+pub mod request;
 mod session;
 
 use std::io;

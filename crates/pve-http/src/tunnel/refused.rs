@@ -4,24 +4,16 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pve_access::AccessError;
 
+use super::request::HeadError;
 use crate::SERVER_NAME;
 use crate::refusal::Refusal;
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
-    /// No request line.
-    #[error("bad request")]
-    BadRequest,
-    /// A version that is not 1.x.
-    #[error("http protocol version {0} not supported")]
-    Version(String),
-    /// The target names a user.
-    #[error("invalid url")]
-    Url,
-    /// A header line that is none.
-    #[error("unable to parse request header")]
-    Header,
+    /// The request has no head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// What every server of the suite refuses in the same way.
     #[error(transparent)]
     Http(#[from] Refusal),
@@ -59,16 +51,10 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    /// A head beyond its limits.
-    pub(super) fn too_large() -> Self {
-        Self::Http(Refusal::HeadTooLarge)
-    }
-
     /// The status: of the answer, or of the log where there is none.
     pub(super) fn status(&self) -> u16 {
         match self {
-            Self::BadRequest | Self::Url => 400,
-            Self::Version(_) | Self::Header => 506,
+            Self::Head(error) => error.status(),
             Self::Http(refusal) => refusal.status().as_u16(),
             Self::Access(AccessError::InvalidSpiceTicket) => 401,
             Self::Access(_) | Self::Cfs(_) | Self::Port(_) | Self::Loop | Self::Internal(_) => 500,

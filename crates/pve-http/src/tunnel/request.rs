@@ -3,32 +3,62 @@
 //! Read byte by byte rather than by the HTTP library, because the target is no authority that a URI could have: a ticket
 //! full of colons. Nothing here does I/O.
 
-use super::refused::Refused;
 use crate::head::{MAX_HEADER_BYTES, MAX_HEADER_LINES};
 
 /// Longest request line. A ticket needs a hundred bytes.
 const MAX_LINE: usize = 8192;
 /// Most bytes of a whole head, with its line ends and the empty lines before it.
-pub(super) const MAX_HEAD: usize = MAX_LINE + MAX_HEADER_BYTES + 1024;
+pub const MAX_HEAD: usize = MAX_LINE + MAX_HEADER_BYTES + 1024;
+
+/// What is no head of a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// No request line.
+    #[error("bad request")]
+    BadRequest,
+    /// A version that is not 1.x.
+    #[error("http protocol version {0} not supported")]
+    Version(String),
+    /// The target names a user.
+    #[error("invalid url")]
+    Url,
+    /// A header line that is none.
+    #[error("unable to parse request header")]
+    Header,
+    /// More bytes or lines than the limits allow.
+    #[error("request header too large")]
+    TooLarge,
+}
+
+impl HeadError {
+    /// The status of the answer.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::BadRequest | Self::Url => 400,
+            Self::TooLarge => 431,
+            Self::Version(_) | Self::Header => 506,
+        }
+    }
+}
 
 /// The head of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
+pub struct Request {
     /// The first line, as received.
-    pub(super) line: String,
+    pub line: String,
     /// The method, whatever it is.
-    pub(super) method: String,
+    pub method: String,
     /// The minor version, echoed in the answer.
-    pub(super) minor: u8,
+    pub minor: u8,
     /// Names in lower case, values without the blanks around them.
     headers: Vec<(String, String)>,
     /// Where the head ends.
-    pub(super) length: usize,
+    pub length: usize,
 }
 
 impl Request {
     /// All values of a header, joined with `, `; the name in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
+    pub fn header(&self, name: &str) -> Option<String> {
         let values: Vec<&str> = self
             .headers
             .iter()
@@ -45,7 +75,7 @@ impl Request {
 
 /// What has been received so far.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Parsed {
+pub enum Parsed {
     /// Not even a request line; empty lines before it do not count.
     Nothing,
     /// A request line, as received, and not all headers.
@@ -58,14 +88,14 @@ pub(super) enum Parsed {
 ///
 /// # Errors
 /// It can be none, whatever comes next; the minor version is that of the answer.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refused> {
+pub fn parse(bytes: &[u8]) -> Result<Parsed, HeadError> {
     let mut lines = Lines { bytes, at: 0 };
     let line = loop {
         match lines.next() {
             Some([]) => {}
             Some(line) => break line,
             None if bytes.len().saturating_sub(lines.at) > MAX_LINE || bytes.len() > MAX_HEAD => {
-                return Err(Refused::too_large());
+                return Err(HeadError::TooLarge);
             }
             None => return Ok(Parsed::Nothing),
         }
@@ -87,12 +117,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refused> {
         count += 1;
         size += header.len();
         if count > MAX_HEADER_LINES || size >= MAX_HEADER_BYTES {
-            return Err(Refused::too_large());
+            return Err(HeadError::TooLarge);
         }
         let text = String::from_utf8_lossy(header);
         if text.starts_with([' ', '\t']) {
             // A folded line goes on where the one before ended.
-            let (_, value) = headers.last_mut().ok_or(Refused::Header)?;
+            let (_, value) = headers.last_mut().ok_or(HeadError::Header)?;
             value.push(' ');
             value.push_str(text.trim());
         } else {
@@ -100,7 +130,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, Refused> {
         }
     }
     if size + bytes.len().saturating_sub(lines.at) >= MAX_HEADER_BYTES + 2 || bytes.len() > MAX_HEAD {
-        return Err(Refused::too_large());
+        return Err(HeadError::TooLarge);
     }
     Ok(Parsed::Line(line))
 }
@@ -124,37 +154,37 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 /// `METHOD TARGET HTTP/1.x`: method and minor version.
-fn request_line(line: &str) -> Result<(&str, u8), Refused> {
+fn request_line(line: &str) -> Result<(&str, u8), HeadError> {
     let words: Vec<&str> = line.split(' ').collect();
     let [method, target, version] = words[..] else {
-        return Err(Refused::BadRequest);
+        return Err(HeadError::BadRequest);
     };
     let (major, minor) = version
         .strip_prefix("HTTP/")
         .and_then(|version| version.split_once('.'))
-        .ok_or(Refused::BadRequest)?;
+        .ok_or(HeadError::BadRequest)?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if method.is_empty() || target.is_empty() || !is_number(major) || !is_number(minor) {
-        return Err(Refused::BadRequest);
+        return Err(HeadError::BadRequest);
     }
-    let unsupported = || Refused::Version(format!("{major}.{minor}"));
+    let unsupported = || HeadError::Version(format!("{major}.{minor}"));
     if major != "1" {
         return Err(unsupported());
     }
     let minor = minor.parse().map_err(|_| unsupported())?;
     let authority = target.split('/').next().unwrap_or_default();
     if authority.contains('@') {
-        return Err(Refused::Url);
+        return Err(HeadError::Url);
     }
     Ok((method, minor))
 }
 
 /// `NAME: VALUE`.
-fn header_line(text: &str) -> Result<(String, String), Refused> {
-    let (name, value) = text.split_once(':').ok_or(Refused::Header)?;
+fn header_line(text: &str) -> Result<(String, String), HeadError> {
+    let (name, value) = text.split_once(':').ok_or(HeadError::Header)?;
     let name = name.trim_end_matches([' ', '\t']);
     if name.is_empty() || name.contains([' ', '\t']) {
-        return Err(Refused::Header);
+        return Err(HeadError::Header);
     }
     Ok((name.to_ascii_lowercase(), value.trim().to_owned()))
 }

@@ -154,7 +154,7 @@ pub(super) fn connected<T>(
 async fn refuse(tunnel: &Tunnel, client: TcpStream, mut entry: Entry, refused: &Refused, minor: u8) {
     let now = tunnel.context.now();
     // What a client asked for wrongly is in the access log: a browser at this port is no trouble of the daemon's.
-    if refused.status() >= 500 && !matches!(refused, Refused::Http(_)) {
+    if refused.status() >= 500 && !matches!(refused, Refused::Http(_) | Refused::Head(_)) {
         log::error!("{refused}");
     }
     let answer = refused.answer(minor, now);

@@ -5,15 +5,15 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Largest payload of one frame, both ways.
-pub(super) const MAX_PAYLOAD: usize = 131_072;
+pub const MAX_PAYLOAD: usize = 131_072;
 /// Largest payload of a control frame (RFC 6455 §5.5).
 const MAX_CONTROL: usize = 125;
 /// Longest header of a frame to the client: two bytes and a 64-bit length.
-pub(super) const MAX_HEADER: usize = 10;
+pub const MAX_HEADER: usize = 10;
 
 /// What a client sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub enum Frame {
     /// Bytes for the backend, sent as text or binary.
     Data(Bytes),
     /// To be answered by a pong with the same payload.
@@ -26,7 +26,7 @@ pub(super) enum Frame {
 
 /// A frame that breaks the rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FrameError {
+pub enum FrameError {
     /// Fragments are not put together.
     #[error("received fragmented websocket frame")]
     Fragmented,
@@ -46,7 +46,7 @@ pub(super) enum FrameError {
 
 impl FrameError {
     /// The status code that the close frame tells the client.
-    pub(super) fn close_code(&self) -> u16 {
+    pub fn close_code(&self) -> u16 {
         match self {
             Self::TooLarge(_) => 1009,
             _ => 1002,
@@ -56,21 +56,28 @@ impl FrameError {
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Opcode {
+pub enum Opcode {
+    /// Bytes of the backend.
     Binary = 2,
+    /// Good bye.
     Close = 8,
+    /// The answer to a ping.
     Pong = 10,
 }
 
 /// Takes frames out of a client's bytes.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
-    pub(super) buffer: BytesMut,
+pub struct Decoder {
+    /// What was received and not taken yet.
+    pub buffer: BytesMut,
 }
 
 impl Decoder {
     /// The next frame; `None` when more bytes are needed first.
-    pub(super) fn next(&mut self) -> Result<Option<Frame>, FrameError> {
+    ///
+    /// # Errors
+    /// The frame breaks the rules; nothing behind it means anything.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(&[first, second]) = self.buffer.first_chunk::<2>() else {
             return Ok(None);
         };
@@ -132,7 +139,7 @@ impl Decoder {
 }
 
 /// The header of an unmasked, whole frame.
-pub(super) fn header(opcode: Opcode, length: usize) -> Vec<u8> {
+pub fn header(opcode: Opcode, length: usize) -> Vec<u8> {
     let mut header = vec![0x80 | opcode as u8];
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short @ 0..=125), _) => header.push(short),
@@ -149,7 +156,7 @@ pub(super) fn header(opcode: Opcode, length: usize) -> Vec<u8> {
 }
 
 /// A whole, unmasked frame with a short payload.
-pub(super) fn control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+pub fn control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, payload.len());
     frame.extend_from_slice(payload);
     frame
@@ -173,7 +180,7 @@ mod tests {
     fn decode(bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
         let mut decoder = Decoder::default();
         decoder.buffer.extend_from_slice(bytes);
-        decoder.next()
+        decoder.next_frame()
     }
 
     #[test]
@@ -227,10 +234,10 @@ mod tests {
         let mut decoder = Decoder::default();
         for byte in &frame[..frame.len() - 1] {
             decoder.buffer.extend_from_slice(&[*byte]);
-            assert_eq!(decoder.next(), Ok(None));
+            assert_eq!(decoder.next_frame(), Ok(None));
         }
         decoder.buffer.extend_from_slice(&frame[frame.len() - 1..]);
-        assert_eq!(decoder.next(), Ok(Some(Frame::Data(vec![9; 300].into()))));
+        assert_eq!(decoder.next_frame(), Ok(Some(Frame::Data(vec![9; 300].into()))));
         assert!(decoder.buffer.is_empty());
     }
 }

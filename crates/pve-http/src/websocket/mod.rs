@@ -3,7 +3,7 @@
 //! The API method decides who may connect and to what; here its endpoint is connected **first**, so that a console that
 //! is not there is an ordinary error, and only then the protocol is switched.
 
-mod frame;
+pub mod frame;
 mod relay;
 
 use std::io;

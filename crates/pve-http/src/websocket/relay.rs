@@ -148,7 +148,7 @@ where
     W: AsyncWrite + Unpin,
     C: AsyncWrite + Unpin,
 {
-    while let Some(frame) = decoder.next().map_err(Broken::Rule)? {
+    while let Some(frame) = decoder.next_frame().map_err(Broken::Rule)? {
         match frame {
             Frame::Data(payload) => to.write_all(&payload).await?,
             Frame::Ping(payload) => to_client.send(&control(Opcode::Pong, &payload)).await?,

@@ -1,0 +1,116 @@
+//! Parsers of what proves who somebody is. The keys are fixed and of no use to anybody.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use hmac::{Hmac, Mac as _};
+use pve_access::secret::Secret;
+use pve_access::ticket::keys::{self, Keyring, PublicKey};
+use pve_access::ticket::{self, Kind};
+use pve_access::token::SecretCheck;
+use pve_access::{AccessError, Credentials, UserConfig};
+use pve_cfs::Cfs;
+use pve_schema::Context;
+use pve_schema::ids::TokenId;
+use serde_json::json;
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
+
+use crate::{choice, text};
+
+/// The `pve-www.key` of reference 01 §6, and the secret that comes of it (vector 49).
+const WWW_KEY: &[u8] = b"-----BEGIN RSA PRIVATE KEY-----\nlabkey\n-----END RSA PRIVATE KEY-----\n";
+const WWW_SECRET: &str = "J4m6slTPVju9fXhiK/Xj1mAK5xpbE4XTB6gh6fPkRoA";
+/// The time of that chapter's vectors.
+const NOW: i64 = 0x65B0_C0DE;
+
+/// The headers that carry a ticket or token: a line feed divides cookie and authorization.
+pub fn credentials(data: &[u8]) {
+    let text = text(data);
+    let (cookie, authorization) = text.split_once('\n').unwrap_or((&text, ""));
+    let both = Credentials::from_headers(Some(cookie), Some(authorization));
+    if let Credentials::Ticket(ticket) = &both {
+        // What we write ourselves is read as it was.
+        let again = Credentials::from_headers(Some(&pve_access::credentials::cookie(ticket)), None);
+        assert_eq!(again, both);
+    }
+}
+
+/// Knows no secret.
+struct Nobody;
+
+impl SecretCheck for Nobody {
+    fn is_secret(&self, _: &TokenId, _: &str) -> Result<bool, AccessError> {
+        Ok(false)
+    }
+}
+
+/// The value of a token header.
+pub fn token_header(data: &[u8]) {
+    let config = UserConfig::parse("user:root@pam:1:0::::::\ntoken:root@pam!ci:0:0::\n");
+    assert!(pve_access::token::verify(&config, &Nobody, &text(data), NOW).is_err());
+}
+
+thread_local! {
+    static KEY: OnceCell<Arc<PublicKey>> = const { OnceCell::new() };
+}
+
+/// A key pair in a directory that is gone afterwards.
+fn public_key() -> Arc<PublicKey> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let site = json!({
+        "root": directory.path(), "instance": null, "address": "127.0.0.1", "node": "node1",
+        "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 0, "gid": 0},
+    });
+    let context = Context::new(serde_json::from_value(site).expect("a site"));
+    std::fs::create_dir_all(context.site.path("/etc/pve/priv")).expect("a directory");
+    keys::generate_auth_key(&context).expect("a key");
+    Keyring::load(&Cfs::new(&context))
+        .expect("a key")
+        .current
+        .expect("a key")
+}
+
+/// A ticket of any kind: the first byte chooses which is expected.
+pub fn login_ticket(data: &[u8]) {
+    let Some((kind, rest)) = choice(data) else { return };
+    let (kind, secret) = match kind % 3 {
+        0 => (Kind::Login, None),
+        1 => (Kind::Vnc, Some("root@pam:/vms/100")),
+        _ => (Kind::Tunnel, Some("root@pam:/socket")),
+    };
+    let key = KEY.with(|key| Arc::clone(key.get_or_init(public_key)));
+    assert_eq!(ticket::verify(&key, kind, &text(rest), secret), None, "forged");
+}
+
+/// A CSRF prevention token: as sent, and with the signature that it would need.
+pub fn csrf_token(data: &[u8]) {
+    let secret = Secret::derive(WWW_KEY);
+    let sent = text(data);
+    assert!(!secret.verify_csrf_token(&sent, "root@pam", NOW), "forged");
+    let time = sent.split(':').next().unwrap_or_default();
+    let mac = Hmac::<Sha256>::new_from_slice(WWW_SECRET.as_bytes()).expect("a key");
+    let digest = mac.chain_update(format!("{time}:root@pam")).finalize().into_bytes();
+    let signed = format!("{time}:{}", STANDARD_NO_PAD.encode(digest));
+    if secret.verify_csrf_token(&signed, "root@pam", NOW) {
+        assert!(
+            time.len() == 8 && !time.contains(|c: char| c.is_ascii_lowercase()),
+            "{time}"
+        );
+    }
+}
+
+/// The `Host` of a viewer's `CONNECT`: as sent, and with the signature that it would need.
+pub fn spice_ticket(data: &[u8]) {
+    let secret = Secret::derive(WWW_KEY);
+    let sent = text(data);
+    assert!(secret.verify_spice_host(&sent, NOW).is_err(), "forged");
+    let (plain, port) = sent.rsplit_once(':').unwrap_or((&sent, "61000"));
+    let signature = hex::encode(Sha1::new().chain_update(plain).chain_update(WWW_SECRET).finalize());
+    if let Ok(target) = secret.verify_spice_host(&format!("{plain}::{signature}:{port}"), NOW) {
+        assert!(plain.starts_with("pvespiceproxy:") && !target.node.contains(':'));
+        assert_eq!(port.parse(), Ok(target.port));
+    }
+}
