@@ -12,4 +12,5 @@ mod support;
 mod tls;
 mod tunnels;
 mod uploads;
+mod vectors;
 mod websockets;
