@@ -21,6 +21,7 @@ static AS_ROOT: Program = Program {
     prepare: |site| prepare(site, false),
     init,
     check: pve_daemon::check::nothing,
+    counters: &[],
     hidden: &[],
 };
 

@@ -215,6 +215,15 @@ impl Examination {
         });
     }
 
+    /// Whether the address for metrics is one of this machine's.
+    pub fn metrics(&mut self) {
+        let address = self.settings().and_then(|settings| settings.metrics_listen);
+        if let Some(Err(text)) = address.map(|address| can_listen(&address.ip().to_string())) {
+            let key = "METRICS_LISTEN";
+            self.add(Severity::Warning, key, &text, remedy(key));
+        }
+    }
+
     /// Whether the proxies' lists let anybody in, and whether the address can be listened on.
     pub fn proxy(&mut self) {
         let Some(settings) = self.settings() else { return };
@@ -292,6 +301,7 @@ pub fn remedy(key: &str) -> &'static str {
         "DHPARAMS" => "'openssl dhparam -out FILE 3072' makes a good file; www-data must be able to read it.",
         "TLS_KEY_FILE" => "Give the key that belongs to pveproxy-ssl.pem, and let www-data read it.",
         "PROXY_REAL_IP_HEADER" => "Use the name of a header, such as X-Forwarded-For.",
+        "METRICS_LISTEN" => "Use an address of this machine only, such as 127.0.0.1:9226 or [::1]:9226.",
         "ACCEL" => "Use auto, kvm or tcg.",
         _ => "Repair or remove it.",
     }

@@ -11,6 +11,7 @@
 //! | [`lab`] | what a lab's directory says about itself |
 //! | [`defaults`], [`settings`] | `/etc/default/…` as variables, and what they mean |
 //! | [`check`] | what is wrong with the settings, all at once |
+//! | [`counters`] | what a daemon counts, for metrics |
 //! | [`command`] | external commands as values, run with a deadline |
 //! | [`acl`] | which addresses may connect |
 //! | `privileges` | giving up root |
@@ -22,6 +23,7 @@ pub mod acl;
 pub mod check;
 pub mod cli;
 pub mod command;
+pub mod counters;
 pub mod defaults;
 pub mod lab;
 pub mod logging;

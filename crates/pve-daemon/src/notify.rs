@@ -19,18 +19,28 @@ impl Notifier {
     /// As the environment says; it stays as it is, so that the image that a reload executes finds it again.
     pub(crate) fn from_environment() -> Self {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(connect);
-        let watchdog = if socket.is_some() { watchdog_interval() } else { None };
+        let watchdog = if socket.is_some() { watchdog_limit() } else { None };
         Self { socket, watchdog }
     }
 
-    /// How often [`Notifier::watchdog`] is to be called: half of what systemd waits.
-    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
+    /// How long systemd waits for [`Notifier::watchdog`], if it does.
+    pub(crate) fn watchdog_limit(&self) -> Option<Duration> {
         self.watchdog
+    }
+
+    /// How often [`Notifier::watchdog`] is to be called: a missed call must not be one too many.
+    pub(crate) fn watchdog_interval(&self) -> Option<Duration> {
+        self.watchdog.map(|limit| limit / 4)
     }
 
     /// The daemon serves.
     pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={status}"));
+    }
+
+    /// Nothing changed but what people see.
+    pub(crate) fn status(&self, status: &str) {
+        self.send(&format!("STATUS={status}"));
     }
 
     /// A reload begins.
@@ -46,7 +56,7 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=server closing");
     }
 
-    /// The master loop still turns.
+    /// The master's loop turns, and so does a worker's.
     pub(crate) fn watchdog(&self) {
         self.send("WATCHDOG=1");
     }
@@ -84,15 +94,15 @@ fn monotonic_usec() -> i64 {
     }
 }
 
-/// Half of `WATCHDOG_USEC`, if it is meant for this process.
-fn watchdog_interval() -> Option<Duration> {
+/// `WATCHDOG_USEC`, if it is meant for this process.
+fn watchdog_limit() -> Option<Duration> {
     if let Ok(pid) = std::env::var("WATCHDOG_PID")
         && pid != std::process::id().to_string()
     {
         return None;
     }
     let usec: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
-    (usec > 0).then(|| Duration::from_micros(usec / 2))
+    (usec > 0).then(|| Duration::from_micros(usec))
 }
 
 #[cfg(test)]

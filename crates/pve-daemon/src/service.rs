@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write as _};
-use std::net::{TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
@@ -20,6 +20,8 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage,
 use pve_schema::{Context, Site, errno_text};
 
 use crate::check::Finding;
+use crate::counters::own::WORKERS;
+use crate::counters::{Family, slots};
 use crate::process;
 
 /// Any error; the master and the command line only show it.
@@ -56,6 +58,8 @@ pub struct Program {
     pub init: fn(&Start) -> Result<Service, BoxError>,
     /// Finds what is wrong with its settings, as the daemon's user; changes nothing.
     pub check: fn(&Context) -> Vec<Finding>,
+    /// What it counts beside what every daemon does, crate by crate.
+    pub counters: &'static [&'static [&'static Family]],
     /// Verbs that are not in the usage text.
     pub hidden: &'static [HiddenVerb],
 }
@@ -182,6 +186,25 @@ impl Start {
         })
     }
 
+    /// A listening TCP socket at an address that may change with a reload, under a name of its own.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn listen_at(&self, name: &str, address: SocketAddr) -> Result<Listener, ListenError> {
+        let inherited = self.inherited.borrow_mut().remove(name).map(TcpListener::from);
+        let same = inherited.filter(|socket| socket.local_addr().is_ok_and(|bound| bound == address));
+        let socket = match same {
+            Some(socket) => socket,
+            None => bind_address(address)?,
+        };
+        socket.set_nonblocking(true)?;
+        process::set_close_on_exec(&socket, true)?;
+        Ok(Listener {
+            name: name.to_owned(),
+            socket: Socket::Tcp(socket),
+        })
+    }
+
     /// A listening Unix socket: the one from before a reload, else a new one at `path` with this mode. `name` is of
     /// capital letters, digits and underscores.
     ///
@@ -224,7 +247,7 @@ fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 /// SO_REUSEADDR so that a restart need not wait for old connections; TCP_NODELAY is inherited by what is accepted.
-pub(crate) fn bind_address(address: std::net::SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() {
         AddressFamily::Inet
     } else {
@@ -240,6 +263,9 @@ pub(crate) fn bind_address(address: std::net::SocketAddr) -> io::Result<TcpListe
     socket::listen(&socket, socket::Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))
 }
+
+/// How often a worker that works by the clock shows that it lives.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// What a worker gets.
 #[derive(Debug)]
@@ -260,10 +286,17 @@ impl WorkerContext {
     /// Tells the master that this worker accepts connections. A reload sends the old workers away once all new ones
     /// have said so.
     pub fn ready(&self) {
+        WORKERS.set(0, 1);
         // The master may have been replaced by a reload meanwhile; then nobody waits for it.
         if let Ok(status) = self.status.try_clone() {
             let _ = std::fs::File::from(status).write_all(b"R");
         }
+    }
+
+    /// A sign of life, to be given about once a second by the loop that must not stand still. Who never gives one is not
+    /// expected to; who gives none any more is taken for hung, and replaced.
+    pub fn beat(&self) {
+        slots::beat();
     }
 
     /// Becomes readable, and stays so, when the worker is to finish what it serves and end. It does not block.
@@ -274,10 +307,13 @@ impl WorkerContext {
     /// Waits until a moment, for a worker that works by the clock: whether the master asked for the end before.
     pub fn is_told_to_end_before(&self, until: Instant) -> bool {
         loop {
+            self.beat();
             let left = until.saturating_duration_since(Instant::now());
             // Rounded up, so that what is due is due afterwards.
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let turn = (left + Duration::from_millis(1)).min(BEAT);
+            let timeout = PollTimeout::try_from(turn).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(self.drain_fd(), PollFlags::POLLIN)], timeout) {
+                Ok(0) if left > turn => {}
                 Ok(0) => return false,
                 Err(Errno::EINTR) => {}
                 // Without a way to hear the master nothing would ever end this process.
@@ -288,6 +324,8 @@ impl WorkerContext {
 
     /// Shows in the process list that this worker takes no more connections.
     pub fn draining(&self) {
+        WORKERS.set(0, 0);
+        WORKERS.set(1, 1);
         process::set_title(&format!("{} worker (shutdown)", self.name));
     }
 }

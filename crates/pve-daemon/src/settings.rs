@@ -3,6 +3,7 @@
 //! Each daemon checks every key of the file it reads, so a bad `POLICY` stops pvedaemon too, although only
 //! `MAX_WORKERS` and `ACCEL` have an effect there.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pve_schema::Site;
@@ -13,9 +14,9 @@ use crate::defaults::{self, DefaultsError, Variables};
 /// Workers when nothing else is said (reference 01 §1.3).
 const DEFAULT_WORKERS: usize = 3;
 
-/// Every key that has a meaning. `ACCEL` (reference 06a §7.12) and `HTTP2` are this project's own. The files in `etc-default/` and the
-/// man pages name the same ones.
-pub const KEYS: [&str; 17] = [
+/// Every key that has a meaning. `ACCEL` (reference 06a §7.12), `HTTP2` and `METRICS_LISTEN` are this project's own. The
+/// files in `etc-default/` and the man pages name the same ones.
+pub const KEYS: [&str; 18] = [
     "MAX_WORKERS",
     "ALLOW_FROM",
     "DENY_FROM",
@@ -32,6 +33,7 @@ pub const KEYS: [&str; 17] = [
     "HTTP2",
     "PROXY_REAL_IP_HEADER",
     "PROXY_REAL_IP_ALLOW_FROM",
+    "METRICS_LISTEN",
     "ACCEL",
 ];
 
@@ -50,6 +52,9 @@ pub enum SettingsError {
     /// A switch is neither 0 nor 1.
     #[error("unknown value '{0}' - use 0 or 1")]
     Switch(String),
+    /// `METRICS_LISTEN` is none, or can be reached from elsewhere.
+    #[error("'{0}' is no loopback address with a port")]
+    MetricsListen(String),
     /// `ACCEL` is none of the three.
     #[error("unknown accelerator '{0}' - use auto, kvm or tcg")]
     Accel(String),
@@ -103,6 +108,8 @@ pub struct Settings {
     pub http2: bool,
     /// `PROXY_REAL_IP_HEADER`, `PROXY_REAL_IP_ALLOW_FROM`.
     pub real_ip: RealIp,
+    /// `METRICS_LISTEN`: where metrics are to be had without login.
+    pub metrics_listen: Option<SocketAddr>,
     /// `ACCEL`.
     pub accel: Accel,
 }
@@ -177,6 +184,7 @@ impl Settings {
                 header: get("PROXY_REAL_IP_HEADER").map(str::to_ascii_lowercase),
                 trusted: addresses("PROXY_REAL_IP_ALLOW_FROM")?,
             },
+            metrics_listen: get("METRICS_LISTEN").map(parse_metrics_listen).transpose()?,
             accel: get("ACCEL").map_or(Ok(Accel::Auto), parse_accel)?,
         };
         Ok((settings, warnings))
@@ -204,6 +212,13 @@ fn parse_policy(value: &str) -> Result<Policy, SettingsError> {
         "deny" => Ok(Policy::Deny),
         other => Err(SettingsError::Policy(other.to_owned())),
     }
+}
+
+fn parse_metrics_listen(value: &str) -> Result<SocketAddr, SettingsError> {
+    let address = value.parse().ok();
+    address
+        .filter(|address: &SocketAddr| address.ip().is_loopback() && address.port() != 0)
+        .ok_or_else(|| SettingsError::MetricsListen(value.to_owned()))
 }
 
 fn parse_accel(value: &str) -> Result<Accel, SettingsError> {
@@ -251,6 +266,22 @@ mod tests {
             ("DISABLE_TLS_1_2", "true", "unknown value 'true' - use 0 or 1"),
             ("ALLOW_FROM", "10.0.0.1, 10.0.0.2", "Invalid chars in IP  10.0.0.2"),
             ("PROXY_REAL_IP_ALLOW_FROM", "10.0.0.5/8", "Invalid prefix 10.0.0.5/8"),
+            (
+                "METRICS_LISTEN",
+                "0.0.0.0:9226",
+                "'0.0.0.0:9226' is no loopback address with a port",
+            ),
+            ("METRICS_LISTEN", "9226", "'9226' is no loopback address with a port"),
+            (
+                "METRICS_LISTEN",
+                "[::1]:0",
+                "'[::1]:0' is no loopback address with a port",
+            ),
+            (
+                "METRICS_LISTEN",
+                "localhost:9226",
+                "'localhost:9226' is no loopback address with a port",
+            ),
             ("ACCEL", "xen", "unknown accelerator 'xen' - use auto, kvm or tcg"),
         ] {
             assert_eq!(interpret(&[(name, value)]).unwrap_err(), expected);
@@ -267,6 +298,15 @@ mod tests {
         let (settings, _) = interpret(&file).unwrap();
         assert!(settings.hosts.permits("10.0.0.3".parse().unwrap()));
         assert!(!settings.hosts.permits("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn metrics_are_for_this_machine() {
+        for value in ["127.0.0.1:9226", "127.8.9.10:1", "[::1]:9226"] {
+            let (settings, _) = interpret(&[("METRICS_LISTEN", value)]).unwrap();
+            assert_eq!(settings.metrics_listen.unwrap().to_string(), value);
+        }
+        assert_eq!(interpret(&[]).unwrap().0.metrics_listen, None);
     }
 
     #[test]

@@ -13,6 +13,8 @@ use jiff::tz::TimeZone;
 use pve_schema::ids::AuthId;
 use pve_schema::{Site, errno_text};
 
+use crate::counters::Handled;
+
 /// Owner writes, group reads: the log names users and paths.
 const MODE: u32 = 0o640;
 
@@ -85,6 +87,8 @@ pub(crate) struct Entry {
     pub(crate) caller: Option<AuthId>,
     /// The request's first line, as received.
     pub(crate) request_line: String,
+    /// Where it was handled, for the metrics.
+    pub(crate) handled: Handled,
     /// Why it was dropped, for the system log.
     pub(crate) problem: &'static str,
     written: bool,
@@ -98,6 +102,7 @@ impl Entry {
             address,
             caller: None,
             request_line,
+            handled: Handled::default(),
             problem: "Broken pipe",
             written: false,
         }

@@ -113,6 +113,8 @@ pub enum Place {
     },
     /// The description of the API for machines.
     Description,
+    /// The metrics of this node.
+    Metrics,
     /// Below `/api2`, but no call.
     NoCall,
     /// Anything else, percent-decoded.
@@ -127,8 +129,10 @@ pub fn place(raw: &str) -> Place {
     if path == "/" {
         return Place::Start;
     }
-    if path == "/api2/openapi.json" {
-        return Place::Description;
+    match path.as_str() {
+        "/api2/openapi.json" => return Place::Description,
+        "/api2/metrics" => return Place::Metrics,
+        _ => {}
     }
     let Some(rest) = path.strip_prefix("/api2") else {
         return Place::File(path);
@@ -170,6 +174,8 @@ mod tests {
             ("/api2/", Place::NoCall),
             ("/api2/openapi.json", Place::Description),
             ("/api2/openapi.json/", Place::NoCall),
+            ("/api2/metrics", Place::Metrics),
+            ("/api2/metrics/", api("metrics", "/")),
             ("/api2/x/ok", Place::NoCall),
             ("/api2/Json/ok", Place::NoCall),
             ("/api2foo/json/ok", Place::NoCall),

@@ -19,6 +19,7 @@
 //! | `start_page`, `openapi` | what the server says of itself without login |
 //! | `answer` | status line, headers, compression |
 //! | [`access_log`] | one line per request |
+//! | [`counters`], [`metrics`] | what is counted, and how it is shown to Prometheus |
 //!
 //! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
 //! (`pve-daemon`). Static files are not done yet.
@@ -26,10 +27,12 @@
 pub mod access_log;
 mod answer;
 pub mod config;
+pub mod counters;
 mod format;
 mod forward;
 pub mod head;
 mod local;
+pub mod metrics;
 pub mod multipart;
 mod openapi;
 mod params;

@@ -18,9 +18,11 @@ use pve_schema::decode;
 
 use crate::access_log::Entry;
 use crate::answer::{Answer, Body, Payload, Terms};
+use crate::counters::{self, Handled, InFlight};
 use crate::format::Format;
 use crate::forward;
 use crate::head::{self, Place};
+use crate::metrics;
 use crate::openapi;
 use crate::params::{self, Encoding, Input};
 use crate::refusal::Refusal;
@@ -40,6 +42,7 @@ pub(crate) const INNER_STATUS: &str = "pveapistatus";
 pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
     let started = Instant::now();
     let shared = Arc::clone(&connection.shared);
+    let flight = InFlight::new(head::verb(&request).ok());
     let keep_alive = connection.spend() && head::wants_keep_alive(&request);
     let accept_encoding = shared.accept_encoding(request.headers());
     let wordless = request.version() == Version::HTTP_2;
@@ -61,6 +64,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         now,
     });
     entry.write(now, response.status().as_u16(), length);
+    counters::took(entry.handled, started.elapsed());
+    flight.answered(response.status());
     Ok(response)
 }
 
@@ -88,7 +93,11 @@ impl Connection {
                 let accepted = self.shared.accept_encoding(request.headers());
                 openapi::description(accepted.as_deref())
             }
-            Place::Description => Err(Refusal::NoSuchUri),
+            Place::Metrics if verb == Verb::Get && self.shared.pipeline.role == Role::Web => {
+                let head = self.request_head(&request, verb, String::new());
+                self.metrics(request.headers(), head, entry, started).await
+            }
+            Place::Description | Place::Metrics => Err(Refusal::NoSuchUri),
             Place::File(path) => Err(Refusal::NoSuchFile(path)),
             Place::NoCall => Err(Refusal::NoSuchUri),
             Place::Api { format, path } => {
@@ -109,10 +118,7 @@ impl Connection {
     ) -> Result<Answer, Refusal> {
         let admitted = match self.shared.pipeline.authenticate(head).await {
             Ok(admitted) => admitted,
-            Err(error) => {
-                self.delay_until(started).await;
-                return Ok(stranger(&error, format_name));
-            }
+            Err(error) => return Ok(self.stranger(&error, format_name, entry, started).await),
         };
         entry.caller.clone_from(&admitted.caller);
         // The root side gets an upload as an ordinary call that names the spooled file.
@@ -141,6 +147,10 @@ impl Connection {
         let shared = Arc::clone(&self.shared);
         // A client that hangs up does not stop a change half-way.
         let executed = self.detached(async move { job.execute(&shared).await }).await;
+        let executed = executed.map(|(executed, handled)| {
+            entry.handled = handled;
+            executed
+        });
         let mut answer = match executed {
             None => format.error(&ApiError::plain("internal error: the request's worker died")),
             Some(Executed::Elsewhere(answer)) => answer,
@@ -206,7 +216,7 @@ impl Connection {
         let connection = Arc::clone(self);
         tokio::spawn(async move {
             // Keeps the connection's slot taken and the draining worker alive.
-            let _connection = connection;
+            let _connection = (connection, counters::websocket());
             let Ok(upgraded) = upgrade.await else { return };
             if let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() {
                 let client = parts.io.into_inner().without_stall_limit();
@@ -219,6 +229,7 @@ impl Connection {
     /// A failed call: who has to guess is told late, and a proxy is told the status that the format hides.
     async fn failed(&self, format: Format, error: &ApiError, started: Instant) -> Answer {
         if error.status == 401 {
+            counters::login_failed();
             self.delay_until(started).await;
         }
         let mut answer = format.error(error);
@@ -227,6 +238,35 @@ impl Connection {
             answer.headers.insert(name, HeaderValue::from(error.status));
         }
         answer
+    }
+
+    /// Tells somebody we do not know so, late.
+    async fn stranger(&self, error: &ApiError, format_name: &str, entry: &mut Entry, started: Instant) -> Answer {
+        entry.handled = Handled::Refused;
+        counters::refused();
+        self.delay_until(started).await;
+        stranger(error, format_name)
+    }
+
+    /// The metrics of all daemons, for whoever may see how the node is.
+    async fn metrics(
+        &self,
+        headers: &HeaderMap,
+        head: RequestHead,
+        entry: &mut Entry,
+        started: Instant,
+    ) -> Result<Answer, Refusal> {
+        let pipeline = &self.shared.pipeline;
+        let caller = match pipeline.identify(&head) {
+            Ok(caller) => caller,
+            Err(error) => return Ok(self.stranger(&error, "text", entry, started).await),
+        };
+        entry.caller = Some(caller.clone());
+        let node = format!("/nodes/{}", pipeline.context.site.node);
+        if let Err(error) = pipeline.require(&caller, &node, "Sys.Audit") {
+            return Ok(Answer::bare(error.status, &error.message));
+        }
+        Ok(metrics::answer(&pipeline.context, headers).await)
     }
 
     /// Waits until a refusal may be told.
@@ -272,19 +312,25 @@ enum Executed {
 }
 
 impl Job {
-    async fn execute(mut self, shared: &Shared) -> Executed {
+    async fn execute(mut self, shared: &Shared) -> (Executed, Handled) {
         let params = std::mem::take(&mut self.input.merged);
-        let executed = match shared.pipeline.dispatch(&self.admitted, params).await {
-            Outcome::Reply(reply) => Executed::Here(reply),
-            Outcome::Error(error) => Executed::Failed(error),
-            Outcome::Forward(to) => self.forward(shared, &to).await.into(),
+        let (executed, handled) = match shared.pipeline.dispatch(&self.admitted, params).await {
+            Outcome::Reply(reply) => (Executed::Here(reply), Handled::Here),
+            Outcome::Error(error) => (Executed::Failed(error), Handled::Here),
+            Outcome::Forward(to) => {
+                let handled = match to {
+                    ForwardTo::Daemon => Handled::Daemon,
+                    ForwardTo::Node(_) => Handled::Node,
+                };
+                (self.forward(shared, &to).await.into(), handled)
+            }
         };
         if let Some(spool) = self.spool
             && executed.is_success()
         {
             spool.hand_over();
         }
-        executed
+        (executed, handled)
     }
 
     async fn forward(&self, shared: &Shared, to: &ForwardTo) -> Result<Answer, ApiError> {

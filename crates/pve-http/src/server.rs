@@ -19,6 +19,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pve_daemon::counters::Held;
 use pve_rest::Pipeline;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +29,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Entry;
 use crate::config::{Limits, ServerConfig};
+use crate::counters;
 use crate::forward::Forwarder;
 use crate::head::MAX_HEADER_LINES;
 use crate::serve::serve;
@@ -84,6 +86,7 @@ pub(crate) struct Connection {
     /// On HTTP/2 the request is counted too, until its work is done: a client that cancels its requests as fast as it
     /// sends them does not get more of them done.
     stream: Option<Arc<OwnedSemaphorePermit>>,
+    counted: Arc<Held>,
 }
 
 impl Connection {
@@ -198,6 +201,7 @@ impl Door {
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
         let config = &self.shared.config;
         if !config.allow.as_ref().is_none_or(|allow| allow(peer.ip())) {
+            counters::rejected();
             self.log_rejected(peer.ip());
             return;
         }
@@ -213,6 +217,7 @@ impl Door {
             alive: self.alive.clone(),
             slot: Arc::new(slot),
             stream: None,
+            counted: Arc::new(counters::connection()),
         };
         let acceptor = self.tls.as_ref().map(Live::acceptor);
         tokio::spawn(async move {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
+use crate::counters;
 use crate::tls::HTTP2;
 
 /// How long a closed connection is still read from. Unread bytes at close make the kernel send a reset, which can
@@ -90,10 +91,13 @@ impl Transport {
 
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().wire {
+        let before = buf.filled().len();
+        let outcome = match &mut self.get_mut().wire {
             Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
             Wire::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
-        }
+        };
+        counters::received(buf.filled().len().saturating_sub(before));
+        outcome
     }
 }
 
@@ -104,6 +108,9 @@ impl AsyncWrite for Transport {
             Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
             Wire::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         };
+        if let Poll::Ready(Ok(count)) = outcome {
+            counters::sent(count);
+        }
         this.watch(cx, outcome)
     }
 
@@ -117,6 +124,9 @@ impl AsyncWrite for Transport {
             Wire::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Wire::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         };
+        if let Poll::Ready(Ok(count)) = outcome {
+            counters::sent(count);
+        }
         this.watch(cx, outcome)
     }
 

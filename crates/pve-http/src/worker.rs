@@ -3,11 +3,20 @@
 use std::io;
 use std::net::TcpListener;
 use std::pin::Pin;
+use std::time::Duration;
 
-use pve_daemon::{BoxError, Socket, WorkerContext};
+use pve_daemon::{BoxError, Listener, Socket, WorkerContext};
 use tokio::net::unix::pipe;
+use tokio::time::sleep;
 
+use crate::metrics::socket;
 use crate::{Server, Tunnel};
+
+/// The name of the socket for metrics without login among a worker's listeners.
+pub const METRICS: &str = "METRICS";
+
+/// How often the runtime says that it turns.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// Ready when the worker is told to drain.
 type Drain<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
@@ -19,7 +28,18 @@ type Drain<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 /// # Errors
 /// There is no runtime to be had, or no socket.
 pub fn run(worker: WorkerContext, server: Server) -> Result<(), BoxError> {
+    let mut worker = worker;
+    let metrics = take_listener(&mut worker, |name| name == METRICS);
+    let context = worker.context.clone();
     serve(worker, async |listener, drain: Drain<'_>| {
+        let metrics = metrics.map(|socket| tokio::spawn(socket::serve(socket, context)));
+        // The next generation has it, too.
+        let drain = async {
+            drain.await;
+            if let Some(task) = &metrics {
+                task.abort();
+            }
+        };
         server.run(listener, drain).await
     })
 }
@@ -38,7 +58,7 @@ fn serve<F>(mut worker: WorkerContext, run: F) -> Result<(), BoxError>
 where
     F: AsyncFnOnce(TcpListener, Drain<'_>) -> io::Result<()>,
 {
-    let listener = take_listener(&mut worker)?;
+    let listener = take_listener(&mut worker, |_| true).ok_or("no TCP socket to serve on")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let drain = pipe::Receiver::from_owned_fd(worker.drain_fd().try_clone_to_owned()?)?;
@@ -48,15 +68,26 @@ where
             let _ = drain.readable().await;
             worker.draining();
         };
-        Ok(run(listener, Box::pin(told)).await?)
+        // A loop that does something else for long does not get here, and is found out.
+        let turns = async {
+            loop {
+                worker.beat();
+                sleep(BEAT).await;
+            }
+        };
+        tokio::select! {
+            ended = run(listener, Box::pin(told)) => Ok(ended?),
+            () = turns => Ok(()),
+        }
     })
 }
 
-fn take_listener(worker: &mut WorkerContext) -> Result<TcpListener, BoxError> {
-    let sockets = worker.listeners.drain(..).map(|listener| listener.socket);
-    let tcp = sockets.into_iter().find_map(|socket| match socket {
+/// The first TCP socket with such a name.
+fn take_listener(worker: &mut WorkerContext, wanted: impl Fn(&str) -> bool) -> Option<TcpListener> {
+    let is_it = |listener: &Listener| matches!(listener.socket, Socket::Tcp(_)) && wanted(&listener.name);
+    let index = worker.listeners.iter().position(is_it)?;
+    match worker.listeners.remove(index).socket {
         Socket::Tcp(socket) => Some(socket),
         Socket::Unix(_) => None,
-    });
-    tcp.ok_or_else(|| "no TCP socket to serve on".into())
+    }
 }

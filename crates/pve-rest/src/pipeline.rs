@@ -114,6 +114,22 @@ impl Pipeline {
         })
     }
 
+    /// Who asks for something that is no method of the contract.
+    ///
+    /// # Errors
+    /// The refusal; the transport sends it late and without a body.
+    pub fn identify(&self, head: &RequestHead) -> Result<AuthId, ApiError> {
+        Ok(self.access()?.authenticate(&head.credentials)?)
+    }
+
+    /// Whether somebody may have something that is no method of the contract.
+    ///
+    /// # Errors
+    /// They lack the privilege on that path.
+    pub fn require(&self, caller: &AuthId, path: &str, privilege: &str) -> Result<(), ApiError> {
+        Ok(self.access()?.require_all(caller, path, &[privilege])?)
+    }
+
     /// Steps 4 to 9: route, token rule, permission, node, privilege, parameters, handler (reference 01 §3.7).
     ///
     /// `params` are the decoded query and body together, without `_dc`.

@@ -18,6 +18,7 @@ use pve_schema::{Context, errno_text};
 use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::counters;
 use crate::order::{FAILURE, MAX_ORDER, Order, RELEASE, VERSION};
 use crate::process::start_time;
 use crate::{Kinds, TaskError, TaskList, TaskRequest, Worker};
@@ -60,6 +61,7 @@ fn set_up() -> Result<Started, String> {
     let _ = setsid();
     let order = read_order()?;
     let context = Context::new(order.site.clone());
+    pve_daemon::counters::join(&context.site, counters::HOST, &counters::ALL);
     let request = TaskRequest {
         worker_type: order.worker_type.clone(),
         id: order.id.clone(),

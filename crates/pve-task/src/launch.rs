@@ -12,7 +12,7 @@ use pve_schema::{Context, Failure, errno_text};
 
 use crate::order::{FAILURE, Order, RELEASE, VERSION};
 use crate::status::Class;
-use crate::{Task, TaskList, VERB};
+use crate::{Task, TaskList, VERB, counters};
 
 /// How long a task process may take to report its UPID: it only reads the order and makes its log.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -100,6 +100,7 @@ impl Launcher {
         let mut child = spawn().map_err(|error| StartError::Fork(errno_text(&error)))?;
         match hand_over(&mut child, &order) {
             Ok(upid) => {
+                counters::started();
                 announce(context, &caller, &upid);
                 watch(context.clone(), caller, upid.clone(), child);
                 Ok(upid)

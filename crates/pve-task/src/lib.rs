@@ -21,11 +21,13 @@
 //! | [`list`] | the list of tasks, its files, and searching it |
 //! | [`log_file`] | reading a task's log |
 //! | [`status`] | how a task ended |
+//! | [`counters`] | what is counted of them |
 //! | [`process`] | whether a task runs, and stopping it |
 //!
 //! Not here: what the tasks do. Kinds are registered by the binaries.
 
 pub mod child;
+pub mod counters;
 pub mod launch;
 pub mod list;
 pub mod log_file;

@@ -30,6 +30,7 @@ static PROGRAM: Program = Program {
     prepare,
     init,
     check,
+    counters: &[&pve_http::counters::ALL, &pve_task::counters::ALL],
     hidden: &[(pve_task::VERB, run_task), (pve_access::pam::VERB, ask_pam)],
 };
 

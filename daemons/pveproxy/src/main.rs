@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use pve_daemon::check::{self, Examination, Finding, Severity};
 use pve_daemon::settings::Settings;
-use pve_daemon::{BoxError, Program, RunAs, Service, Start, WorkerContext, cli};
+use pve_daemon::{BoxError, Listener, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::tls::Subject;
+use pve_http::worker::METRICS;
 use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
 use pve_rest::pipeline::Role;
 use pve_rest::{Pipeline, Registry};
@@ -28,6 +29,7 @@ static PROGRAM: Program = Program {
     prepare: pve_daemon::service::prepare_web_run_directory,
     init,
     check: examine,
+    counters: &[&pve_http::counters::ALL],
     hidden: &[],
 };
 
@@ -42,16 +44,31 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     // Made here, so that all workers have the same session tickets.
     let tls = tls(&start.context, &settings);
     tls.log_notes();
+    let mut listeners = vec![start.listen_tcp(address.as_deref(), PORT)?];
+    listeners.extend(metrics_socket(start, &settings));
     Ok(Service {
         workers: settings.max_workers,
-        listeners: vec![start.listen_tcp(address.as_deref(), PORT)?],
+        listeners,
         worker: Box::new(move |worker| serve(worker, &settings, &tls)),
     })
+}
+
+/// Where metrics are to be had without login. The API must not be away because this is.
+fn metrics_socket(start: &Start, settings: &Settings) -> Option<Listener> {
+    let address = settings.metrics_listen?;
+    match start.listen_at(METRICS, address) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            log::error!("METRICS_LISTEN: {address}: {error}");
+            None
+        }
+    }
 }
 
 fn examine(context: &Context) -> Vec<Finding> {
     let mut examination = Examination::new(context, PROGRAM.name);
     examination.proxy();
+    examination.metrics();
     let Some(settings) = examination.settings() else {
         return examination.findings;
     };

@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | here | the daemon: one worker with no socket, and its clockwork |
+//! | [`counters`] | what is counted for metrics |
 //! | [`pulse`] | when the next round is |
 //! | [`rounds`] | one round at a time, and saying once what went wrong |
 //! | [`start`] | what it means to run a job |
@@ -19,6 +20,7 @@
 //!
 //! Not here yet: replication. Nothing can configure it, so there is no round for it either.
 
+mod counters;
 mod pulse;
 mod rounds;
 mod start;
@@ -44,6 +46,7 @@ static PROGRAM: Program = Program {
     prepare,
     init,
     check: pve_daemon::check::nothing,
+    counters: &[&counters::ALL, &pve_task::counters::ALL],
     hidden: &[(pve_task::VERB, run_task)],
 };
 

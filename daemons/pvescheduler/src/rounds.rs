@@ -2,7 +2,7 @@
 //! not fill the log.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use pve_cfs::lock::{DEFAULT_TIMEOUT, Mode};
@@ -13,7 +13,7 @@ use pve_jobs::{JobsCfg, Round, StateStore, round};
 use pve_schema::Context;
 use pve_task::TaskList;
 
-use crate::start;
+use crate::{counters, start};
 
 /// Held during a round: the worker of the image before a reload may not have finished its last one.
 const LOCK: &str = "/var/lock/pve-manager/pvescheduler-jobs.lck";
@@ -43,7 +43,9 @@ impl Rounds {
     /// Runs a round, unless one is under way.
     pub(crate) fn run(&mut self) {
         let Some(_lock) = self.take_turn() else { return };
+        let start = Instant::now();
         let result = self.round();
+        counters::round(start.elapsed(), self.context.now(), result.is_err());
         self.first = false;
         match self.change(result) {
             Some(Ok(text)) => log::info!("{text}"),
@@ -87,7 +89,11 @@ impl Rounds {
             &states,
             &round,
             |upid| round::task_end(&tasks, upid),
-            |job, section| start::job(&self.context, job, section),
+            |job, section| {
+                let started = start::job(&self.context, job, section);
+                counters::job(&started);
+                started
+            },
         );
         Ok(())
     }

@@ -11,7 +11,7 @@ use pve_schema::Context;
 
 use crate::errands::{Errand, Errands};
 use crate::report::Report;
-use crate::{guests, node, storages, upkeep};
+use crate::{counters, guests, node, storages, upkeep};
 
 /// How long a cycle waits for its errands. The next one is due after ten seconds, and a daemon that is told to end has
 /// as long.
@@ -38,6 +38,7 @@ impl Cycle {
     /// Does it once.
     pub(crate) fn run(&mut self) {
         let outcomes = self.errands.run(self.steps(), LIMIT);
+        counters::outcomes(&outcomes);
         self.report.log(&outcomes);
     }
 

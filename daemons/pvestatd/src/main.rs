@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | here | the daemon: one worker with no socket |
+//! | [`counters`] | what is counted for metrics |
 //! | [`cycle`] | what is done every ten seconds |
 //! | [`errands`] | work on threads of its own, with a deadline |
 //! | [`report`] | saying once what went wrong |
@@ -12,6 +13,7 @@
 //!
 //! Not here yet: external metric servers, pull metrics, automatic ballooning, CPU flags, containers, networks.
 
+mod counters;
 mod cycle;
 mod errands;
 mod guests;
@@ -42,6 +44,7 @@ static PROGRAM: Program = Program {
     prepare,
     init,
     check: pve_daemon::check::nothing,
+    counters: &[&counters::ALL, &pve_task::counters::ALL],
     hidden: &[],
 };
 
@@ -71,6 +74,7 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
         let start = Instant::now();
         cycle.run();
         let took = start.elapsed();
+        counters::cycle(took, worker.context.now());
         if took > SLOW {
             log::info!("status update time ({:.3} seconds)", took.as_secs_f64());
         }

@@ -6,9 +6,12 @@ use pve_daemon::BoxError;
 use pve_schema::Context;
 use pve_task::TaskList;
 
+use crate::counters;
+
 /// Notices tasks that ended without saying so, and tells the other nodes.
 pub(crate) fn refresh_tasks(context: &Context) -> Result<(), BoxError> {
-    TaskList::new(context).refresh(None)?;
+    let entries = TaskList::new(context).refresh(None)?;
+    counters::running_tasks(entries.iter().filter(|entry| entry.endtime.is_none()).count());
     Ok(())
 }
 

@@ -24,6 +24,7 @@ static PROGRAM: Program = Program {
     prepare,
     init,
     check: pve_daemon::check::nothing,
+    counters: &[&pve_task::counters::ALL],
     hidden: &[(pve_task::VERB, run_task)],
 };
 

@@ -28,6 +28,7 @@ static PROGRAM: Program = Program {
     prepare: pve_daemon::service::prepare_web_run_directory,
     init,
     check,
+    counters: &[&pve_http::counters::ALL],
     hidden: &[],
 };
 

@@ -213,6 +213,7 @@ mod tests {
         prepare: |_| Ok(()),
         init: |_| -> Result<Service, _> { Err("unused".into()) },
         check: crate::check::nothing,
+        counters: &[],
         hidden: &[],
     };
 

@@ -17,6 +17,7 @@
 
 mod handover;
 mod pidfile;
+mod pulse;
 mod respawn;
 mod signals;
 mod worker;
@@ -34,11 +35,13 @@ use pve_schema::{Context, Site, errno_text};
 
 pub(crate) use pidfile::PidFile;
 
+use crate::counters::{self, Family, own, slots};
 use crate::notify::Notifier;
 use crate::privileges;
 use crate::process;
 use crate::service::{BoxError, Program, RunAs, Service, Start};
 use pidfile::PidLock;
+use pulse::Pulse;
 use respawn::Respawn;
 use signals::Signals;
 use worker::Worker;
@@ -115,7 +118,8 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     if !mode.foreground {
         process::become_session_leader().map_err(|error| errno_text(&error))?;
     }
-    Master::new(program, start, service, pid_file, lock, old)?.serve()
+    let families = count(program, &start.context, &service, &old, fresh);
+    Master::new(program, start, service, pid_file, lock, old, families)?.serve()
 }
 
 /// Forks; `true` in the child, which goes on without the terminal.
@@ -138,6 +142,34 @@ fn go_to_background() -> Result<bool, BoxError> {
     }
 }
 
+/// Makes the counters ready, for this process and the workers. Without their file they count all the same, and nobody
+/// sees it.
+fn count(program: &Program, context: &Context, service: &Service, old: &[Pid], fresh: bool) -> Vec<&'static Family> {
+    let families: Vec<&'static Family> = own::ALL
+        .iter()
+        .chain(program.counters.iter().copied().flatten())
+        .copied()
+        .collect();
+    let site = &context.site;
+    let path = counters::path(site, program.pid_file);
+    let identity = (program.version, program.run_as);
+    if let Err(error) = counters::master_opens(&path, site, identity, &families, fresh) {
+        log::warn!(
+            "no metrics: unable to use '{}' - {}",
+            path.display(),
+            errno_text(&error)
+        );
+    }
+    if fresh {
+        own::STARTED.set(0, u64::try_from(context.now()).unwrap_or_default());
+    } else {
+        own::RELOADS.increment(0);
+        slots::keep_only(old, &families);
+    }
+    own::WANTED.set(0, service.workers as u64);
+    families
+}
+
 /// The running master.
 struct Master {
     program: &'static Program,
@@ -156,6 +188,10 @@ struct Master {
     announced: bool,
     respawn: Respawn,
     next_watchdog: Instant,
+    pulse: Pulse,
+    families: Vec<&'static Family>,
+    /// What systemd was last told of the workers.
+    status: String,
 }
 
 impl Master {
@@ -166,22 +202,27 @@ impl Master {
         pid_file: PidFile,
         lock: PidLock,
         old: Vec<Pid>,
+        families: Vec<&'static Family>,
     ) -> Result<Self, BoxError> {
         let now = Instant::now();
+        let notifier = Notifier::from_environment();
         Ok(Self {
+            pulse: Pulse::new(notifier.watchdog_limit(), now),
             program,
             start,
             service,
             pid_file,
             lock,
             signals: Signals::new()?,
-            notifier: Notifier::from_environment(),
+            notifier,
             workers: Vec::new(),
             retire_old: (!old.is_empty()).then(|| now + READY_LIMIT),
             old,
             announced: false,
             respawn: Respawn::new(),
             next_watchdog: now,
+            families,
+            status: String::new(),
         })
     }
 
@@ -192,6 +233,7 @@ impl Master {
         loop {
             self.spawn_missing();
             self.announce();
+            self.end_hung_workers();
             self.feed_watchdog();
             self.wait(self.next_deadline());
             while let Some(signal) = self.signals.next() {
@@ -213,6 +255,7 @@ impl Master {
         while self.workers.len() < self.service.workers.max(1) && self.respawn.may_spawn(Instant::now()) {
             match worker::spawn(self.program, &self.start, &self.service, &self.own_descriptors()) {
                 Ok(worker) => {
+                    own::STARTS.increment(0);
                     log::info!("worker {} started", worker.pid);
                     self.workers.push(worker);
                 }
@@ -241,11 +284,33 @@ impl Master {
             .collect()
     }
 
-    /// Tells systemd once that all workers accept.
+    /// Tells systemd once that all workers accept, and how many there are whenever that changes.
     fn announce(&mut self) {
+        let status = match self.old.len() {
+            0 => format!("{} worker(s)", self.workers.len()),
+            old => format!("{} worker(s), {old} of before", self.workers.len()),
+        };
         if !self.announced && self.all_ready() {
             self.announced = true;
-            self.notifier.ready(&format!("{} worker(s)", self.workers.len()));
+            self.notifier.ready(&status);
+        } else if self.announced && status != self.status {
+            self.notifier.status(&status);
+        }
+        self.status = status;
+    }
+
+    /// Ends workers that show no life any more; they are replaced like any that died. Under `--debug` somebody may be
+    /// holding one with a debugger.
+    fn end_hung_workers(&mut self) {
+        let current = self.workers.iter().map(|worker| (worker.pid, worker.status.is_none()));
+        let old = self.old.iter().map(|pid| (*pid, false));
+        let workers: Vec<(Pid, bool)> = current.chain(old).collect();
+        for pid in self.pulse.look(Instant::now(), &workers, slots::beats) {
+            if !self.start.debug {
+                log::error!("worker {pid} hangs, killing it");
+                own::HANGS.increment(0);
+                signal_all(&[pid], Signal::SIGKILL);
+            }
         }
     }
 
@@ -257,7 +322,9 @@ impl Master {
         if let Some(interval) = self.notifier.watchdog_interval() {
             let now = Instant::now();
             if now >= self.next_watchdog {
-                self.notifier.watchdog();
+                if self.pulse.is_healthy(now) {
+                    self.notifier.watchdog();
+                }
                 self.next_watchdog = now + interval;
             }
         }
@@ -271,8 +338,7 @@ impl Master {
         [watchdog, respawn, self.retire_old]
             .into_iter()
             .flatten()
-            .min()
-            .unwrap_or_else(|| Instant::now() + IDLE)
+            .fold(self.pulse.next_look(), Instant::min)
     }
 
     /// Sleeps until a signal, a word from a worker, or the deadline.
@@ -309,18 +375,19 @@ impl Master {
     /// Collects children that ended.
     fn reap(&mut self) {
         loop {
-            let (pid, violent) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, (code != 0).then(|| format!("exit code {code}"))),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Some(format!("signal {signal}"))),
+            let (pid, end) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, 0)) => (pid, End::Finished),
+                Ok(WaitStatus::Exited(pid, code)) => (pid, End::Failed(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, End::Killed(signal)),
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(errno) => return log::error!("waitpid failed - {}", errno_text(&errno.into())),
             };
-            self.note_end(pid, violent);
+            self.note_end(pid, end);
         }
     }
 
-    fn note_end(&mut self, pid: Pid, violent: Option<String>) {
+    fn note_end(&mut self, pid: Pid, end: End) {
         if let Some(index) = self.workers.iter().position(|worker| worker.pid == pid) {
             let worker = self.workers.swap_remove(index);
             let now = Instant::now();
@@ -331,8 +398,17 @@ impl Master {
         } else {
             return;
         }
-        if let Some(how) = violent {
-            log::warn!("worker {pid} died: {how}");
+        slots::release(pid, &self.families);
+        match end {
+            End::Finished => own::EXITS.increment(0),
+            End::Failed(code) => {
+                own::EXITS.increment(1);
+                log::warn!("worker {pid} died: exit code {code}");
+            }
+            End::Killed(signal) => {
+                own::EXITS.increment(2);
+                log::warn!("worker {pid} died: signal {signal}");
+            }
         }
         log::info!("worker {pid} finished");
     }
@@ -401,6 +477,14 @@ impl Master {
             self.reap();
         }
     }
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Finished,
+    Failed(i32),
+    Killed(Signal),
 }
 
 /// Sends a signal to processes; those that are gone already are none of its business.

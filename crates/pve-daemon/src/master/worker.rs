@@ -12,6 +12,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use pve_schema::errno_text;
 
 use super::signals;
+use crate::counters::slots;
 use crate::process;
 use crate::service::{BoxError, Listener, Program, Service, Start, WorkerContext};
 
@@ -45,15 +46,20 @@ pub(crate) fn spawn(
         .collect::<io::Result<Vec<_>>>()?;
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
     let master = nix::unistd::getpid();
+    let row = slots::free();
     // SAFETY: the process has one thread (checked above), so the child's memory is in a consistent state.
     #[allow(unsafe_code)]
     match unsafe { fork() }? {
-        ForkResult::Parent { child } => Ok(Worker {
-            pid: child,
-            started: Instant::now(),
-            status: Some(read),
-        }),
+        ForkResult::Parent { child } => {
+            slots::assign(row, child);
+            Ok(Worker {
+                pid: child,
+                started: Instant::now(),
+                status: Some(read),
+            })
+        }
         ForkResult::Child => {
+            slots::enter(row);
             // Nothing may unwind into the master's frames, which this process now has a copy of.
             let code = catch_unwind(AssertUnwindSafe(|| {
                 for fd in masters_own.iter().chain([&read.into_raw_fd()]) {

@@ -43,6 +43,7 @@ use self::failure::Failure;
 use self::node::Nodes;
 use self::request::request;
 use crate::answer::{Answer, Payload};
+use crate::counters::{self, Handled};
 use crate::params::Input;
 use crate::serve::INNER_STATUS;
 use crate::tunnel::FindNode;
@@ -123,6 +124,7 @@ impl Forwarder {
             // The daemon may have closed an idle connection at the moment we chose it.
             answer = self.ask(client, call).await;
         }
+        counters::forwarded(Handled::Daemon, answer.is_ok());
         match answer {
             Ok(response) => Ok(self.pass_on(response)),
             Err(failure) => failure.told(),
@@ -134,7 +136,9 @@ impl Forwarder {
     /// # Errors
     /// Nobody knows where the node is.
     pub(crate) async fn call_node(&self, node: &NodeName, call: &Call<'_>) -> Result<Answer, ApiError> {
-        match self.nodes.call(node, call).await {
+        let answer = self.nodes.call(node, call).await;
+        counters::forwarded(Handled::Node, answer.is_ok());
+        match answer {
             Ok(response) => Ok(self.pass_on(response)),
             Err(failure) => failure.told(),
         }

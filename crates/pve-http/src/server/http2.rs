@@ -137,6 +137,7 @@ async fn answer(
         phase: connection.phase.clone(),
         alive: connection.alive.clone(),
         slot: Arc::clone(&connection.slot),
+        counted: Arc::clone(&connection.counted),
         stream: Some(Arc::clone(&slot)),
     };
     let is_head = request.method() == Method::HEAD;

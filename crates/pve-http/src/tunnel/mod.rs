@@ -37,6 +37,7 @@ use tokio::time::sleep;
 
 use crate::access_log::{AccessLog, Entry};
 use crate::config::{HostFilter, Limits};
+use crate::counters;
 use crate::server::ACCEPT_PAUSE;
 
 /// How long `/etc/pve` may take to be read.
@@ -111,11 +112,14 @@ impl Tunnel {
                 Ok((stream, peer)) if self.lets_in(peer) => {
                     let (tunnel, alive) = (Arc::clone(&self), alive.clone());
                     tokio::spawn(async move {
-                        let _held = (slot, alive);
+                        let _held = (slot, alive, counters::connection());
                         tunnel.serve(stream, peer.ip()).await;
                     });
                 }
-                Ok((_, peer)) => self.entry(peer.ip(), "-").write(self.context.now(), 403, None),
+                Ok((_, peer)) => {
+                    counters::rejected();
+                    self.entry(peer.ip(), "-").write(self.context.now(), 403, None);
+                }
                 Err(error) => {
                     log::error!("accept failed: {error}");
                     sleep(ACCEPT_PAUSE).await;

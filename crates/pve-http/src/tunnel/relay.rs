@@ -21,6 +21,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::counters;
+
 /// How much a pipe is asked to hold; four times the default is worth a tenth of the rate (reference 12 §5). A user's
 /// pipes have a common limit, beyond which they keep the default.
 const PIPE_SIZE: usize = 256 * 1024;
@@ -83,8 +85,8 @@ async fn relay_with(client: End, backend: End, pipes: Pipes, half_open: Duration
         let _ = keep_alive(stream);
     }
     let moved = AtomicU64::new(0);
-    let mut up = pin!(pump(&client, &backend.stream, &pipes.0, &moved));
-    let mut down = pin!(pump(&backend, &client.stream, &pipes.1, &moved));
+    let mut up = pin!(pump(&client, &backend.stream, &pipes.0, &moved, counters::received));
+    let mut down = pin!(pump(&backend, &client.stream, &pipes.1, &moved, counters::sent));
     tokio::select! {
         ended = &mut up => outlast(down, &ended, &moved, half_open).await,
         ended = &mut down => outlast(up, &ended, &moved, half_open).await,
@@ -110,8 +112,9 @@ async fn outlast(
 }
 
 /// One direction: to the end of `from`, which is then passed on to `to`.
-async fn pump(from: &End, to: &TcpStream, pipe: &Pipe, moved: &AtomicU64) -> io::Result<()> {
+async fn pump(from: &End, to: &TcpStream, pipe: &Pipe, moved: &AtomicU64, count: fn(usize)) -> io::Result<()> {
     write_all(to, &from.early).await?;
+    count(from.early.len());
     let mut round = 0_u32;
     loop {
         round = round.wrapping_add(1);
@@ -123,6 +126,7 @@ async fn pump(from: &End, to: &TcpStream, pipe: &Pipe, moved: &AtomicU64) -> io:
             break;
         }
         moved.fetch_add(1, Ordering::Relaxed);
+        count(left);
         while left > 0 {
             let drained = spliced(to, Interest::WRITABLE, || {
                 splice(&pipe.read, None, to, None, left, flags())

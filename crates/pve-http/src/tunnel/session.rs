@@ -17,6 +17,7 @@ use super::relay::{self, End, Pipes};
 use super::remote;
 use super::request::{self, Parsed, Request};
 use crate::access_log::Entry;
+use crate::counters;
 use crate::head;
 use crate::local;
 use crate::refusal::Refusal;
@@ -54,6 +55,7 @@ pub(super) async fn serve(tunnel: &Tunnel, mut client: TcpStream, peer: IpAddr) 
         let early = received.get(request.length..).unwrap_or_default().to_vec();
         // A session may last for days, and needs none of this.
         drop((entry, request, received));
+        let _counted = counters::tunnel();
         relay::relay(End { stream: client, early }, backend, pipes).await;
     }
 }

@@ -9,6 +9,7 @@ use pve_schema::{Failure, errno_text};
 
 use super::files::parse_active;
 use super::{Entry, Published, TaskList};
+use crate::counters;
 use crate::process::is_running;
 use crate::status;
 
@@ -103,7 +104,12 @@ impl TaskList {
             return;
         }
         match self.append_index(&unsaved) {
-            Ok(()) => finished.iter_mut().for_each(|entry| entry.saved = true),
+            Ok(()) => {
+                for entry in finished.iter_mut().filter(|entry| !entry.saved) {
+                    entry.saved = true;
+                    counters::ended(entry.status.as_deref().unwrap_or_default());
+                }
+            }
             Err(error) => log::warn!("unable to write task index - {}", errno_text(&error)),
         }
     }
