@@ -1,34 +1,32 @@
 //! An answer, and what becomes of it on the wire: status line, headers in upstream's order, compression
 //! (reference 01 §3.4).
 
-use std::io::{self, Write as _};
+use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPIRES,
-    LOCATION, PRAGMA, SERVER,
+    LAST_MODIFIED, LOCATION, PRAGMA, SERVER,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::ext::ReasonPhrase;
-use pve_rest::Download;
+use pve_rest::{Content, Download};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use crate::SERVER_NAME;
+use crate::compress::{COMPRESS_FROM, Packing};
 use crate::refusal::Refusal;
+use crate::stream;
 
 /// A body on its way to the client.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
-/// Bodies up to this size are not worth compressing (reference 01 §3.4).
-const COMPRESS_FROM: usize = 1024;
-/// 260 KB of rows shrink to 60 KB in 1.5 ms at this level; level 6 takes twice the time for a tenth less
-/// (reference 12 §4).
-const LEVEL: u32 = 2;
+/// Bodies above this size are compressed beside the event loop: other clients would wait half a millisecond and more.
+const COMPRESS_BESIDE: usize = 64 * 1024;
 
 /// What an answer carries.
 pub(crate) enum Payload {
@@ -50,6 +48,10 @@ pub(crate) struct Answer {
     pub(crate) headers: HeaderMap,
     /// Whether the connection ends with this answer in any case.
     pub(crate) close: bool,
+    /// Whether there is nothing to be gained by compression.
+    pub(crate) incompressible: bool,
+    /// Whether the client may take as long as it likes to read this: a download, of which little is in memory.
+    pub(crate) patient: bool,
     /// Whether the answer switches protocols: then it has its own headers only.
     pub(crate) switching: bool,
     /// A forwarded answer that says 200 although the call failed, because its format says so.
@@ -76,6 +78,8 @@ impl Answer {
             body: Payload::Empty,
             headers: HeaderMap::new(),
             close: false,
+            incompressible: false,
+            patient: false,
             switching: false,
             hides_failure: false,
         }
@@ -107,6 +111,30 @@ impl Answer {
     /// Sends the client elsewhere.
     pub(crate) fn redirect(status: StatusCode, message: &str, location: &str) -> Self {
         Self::new(status, message).with_header(LOCATION, location)
+    }
+
+    /// Compresses a large body, if the client accepts that.
+    pub(crate) async fn packed(mut self, accept: Option<&str>) -> Self {
+        let Payload::Whole(bytes) = &self.body else { return self };
+        let Some(packing) = self.packing(bytes, accept) else {
+            return self;
+        };
+        if bytes.len() > COMPRESS_BESIDE {
+            let bytes = bytes.clone();
+            if let Ok(Ok(packed)) = spawn_blocking(move || packing.pack(&bytes)).await {
+                self.body = Payload::Whole(packed);
+                self.headers
+                    .insert(CONTENT_ENCODING, HeaderValue::from_static(packing.name()));
+            }
+        }
+        self
+    }
+
+    /// How a body is to be compressed, if it is.
+    fn packing(&self, bytes: &Bytes, accept: Option<&str>) -> Option<Packing> {
+        let is_worth_it =
+            bytes.len() > COMPRESS_FROM && !self.incompressible && !self.headers.contains_key(CONTENT_ENCODING);
+        Packing::accepted(accept).filter(|_| is_worth_it)
     }
 
     /// Turns the answer into what hyper sends; also says how long the body is on the wire, where that is known.
@@ -157,21 +185,14 @@ impl Answer {
     }
 
     fn compressed(&mut self, bytes: Bytes, accept: Option<&str>) -> Payload {
-        let accept = accept.unwrap_or_default();
-        if bytes.len() <= COMPRESS_FROM || self.headers.contains_key(CONTENT_ENCODING) {
-            return Payload::Whole(bytes);
-        }
-        let (name, packed) = if accept.contains("gzip") {
-            ("gzip", gzip(&bytes))
-        } else if accept.contains("deflate") {
-            ("deflate", deflate(&bytes))
-        } else {
+        let Some(packing) = self.packing(&bytes, accept) else {
             return Payload::Whole(bytes);
         };
-        match packed {
+        match packing.pack(&bytes) {
             Ok(packed) => {
-                self.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
-                Payload::Whole(Bytes::from(packed))
+                self.headers
+                    .insert(CONTENT_ENCODING, HeaderValue::from_static(packing.name()));
+                Payload::Whole(packed)
             }
             Err(_) => Payload::Whole(bytes),
         }
@@ -199,7 +220,13 @@ impl From<Download> for Answer {
         if let Some(disposition) = &download.content_disposition {
             answer = answer.with_header(CONTENT_DISPOSITION, disposition);
         }
-        answer.with_body(Payload::Whole(Bytes::from(download.content)))
+        match download.content {
+            Content::Whole(bytes) => answer.with_body(Payload::Whole(Bytes::from(bytes))),
+            Content::Stream(reader) => {
+                answer.patient = true;
+                answer.with_body(Payload::Stream(stream::body(reader), None))
+            }
+        }
     }
 }
 
@@ -238,35 +265,25 @@ fn head(answer: &Answer, keep_alive: Option<bool>, now: i64) -> HeaderMap {
         length.map(HeaderValue::from)
     };
     let connection = keep_alive.map(|stays| HeaderValue::from_static(if stays { "Keep-Alive" } else { "close" }));
-    put(CACHE_CONTROL, Some(&HeaderValue::from_static("max-age=0")));
+    // A file that says when it was made may be kept; everything else is out of date at once.
+    let is_lasting = answer.headers.contains_key(LAST_MODIFIED);
+    let fleeting = |value: &'static str| (!is_lasting).then(|| HeaderValue::from_static(value));
+    put(CACHE_CONTROL, fleeting("max-age=0").as_ref());
     put(CONNECTION, connection.as_ref());
     put(DATE, date.as_ref());
-    put(PRAGMA, Some(&HeaderValue::from_static("no-cache")));
+    put(PRAGMA, fleeting("no-cache").as_ref());
     put(SERVER, Some(&HeaderValue::from_static(SERVER_NAME)));
     put(LOCATION, answer.headers.get(LOCATION));
     put(CONTENT_ENCODING, answer.headers.get(CONTENT_ENCODING));
     put(CONTENT_LENGTH, length.as_ref());
     put(CONTENT_TYPE, answer.headers.get(CONTENT_TYPE));
-    put(EXPIRES, date.as_ref());
+    put(EXPIRES, date.as_ref().filter(|_| !is_lasting));
     for (name, value) in &answer.headers {
         if !headers.contains_key(name) {
             headers.append(name.clone(), value.clone());
         }
     }
     headers
-}
-
-fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 3), Compression::new(LEVEL));
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
-/// The zlib format, which is what `deflate` means in HTTP.
-fn deflate(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = ZlibEncoder::new(Vec::with_capacity(bytes.len() / 3), Compression::new(LEVEL));
-    encoder.write_all(bytes)?;
-    encoder.finish()
 }
 
 #[cfg(test)]

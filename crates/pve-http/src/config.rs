@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use crate::access_log::AccessLog;
+use crate::files::Files;
 use crate::tls::TlsSettings;
 use crate::tunnel::FindNode;
 
@@ -27,6 +28,8 @@ pub struct ServerConfig {
     pub trusted: bool,
     /// Whether bodies may be compressed (`COMPRESSION`).
     pub compression: bool,
+    /// The static files that are served. `None`: none (`pvedaemon`).
+    pub files: Option<Arc<Files>>,
     /// Who may connect. `None`: everybody.
     pub allow: Option<HostFilter>,
     /// Where the access log takes a client's address from behind a reverse proxy.
@@ -47,6 +50,7 @@ impl ServerConfig {
             access_log: None,
             trusted: true,
             compression: true,
+            files: None,
             allow: None,
             real_ip: None,
             daemon_port: 85,

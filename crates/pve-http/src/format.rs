@@ -18,6 +18,10 @@ pub(crate) enum Format {
     HtmlJs,
     /// A file for a SPICE viewer: the result's own properties, without an envelope.
     SpiceConfig,
+    /// A picture: the bytes of the result's property `image`, without an envelope.
+    Png,
+    /// A page for people, which needs more than the answer: module `html`.
+    Html,
 }
 
 impl Format {
@@ -28,14 +32,18 @@ impl Format {
             "extjs" => Some(Self::ExtJs),
             "htmljs" => Some(Self::HtmlJs),
             "spiceconfig" => Some(Self::SpiceConfig),
+            "png" => Some(Self::Png),
+            "html" => Some(Self::Html),
             _ => None,
         }
     }
 
     /// A handler's answer.
     pub(crate) fn reply(self, reply: Reply) -> Answer {
-        if self == Self::SpiceConfig {
-            return viewer_file(StatusCode::OK, "", &reply.data);
+        match self {
+            Self::SpiceConfig => return viewer_file(StatusCode::OK, "", &reply.data),
+            Self::Png => return picture(StatusCode::OK, "", &reply.data),
+            _ => {}
         }
         let mut envelope = Map::new();
         envelope.insert("data".into(), reply.data);
@@ -45,7 +53,7 @@ impl Format {
         if let Some(changes) = reply.changes.filter(|changes| !changes.is_empty()) {
             envelope.insert("changes".into(), changes.into());
         }
-        if self != Self::Json {
+        if !matches!(self, Self::Json | Self::Html) {
             envelope.insert("success".into(), 1.into());
         }
         self.answer(StatusCode::OK, "", envelope)
@@ -60,8 +68,10 @@ impl Format {
         } else {
             &error.message
         };
-        if self == Self::SpiceConfig {
-            return viewer_file(status, message, &Value::Null);
+        match self {
+            Self::SpiceConfig => return viewer_file(status, message, &Value::Null),
+            Self::Png => return picture(status, message, &Value::Null),
+            _ => {}
         }
         let mut envelope = Map::new();
         envelope.insert("data".into(), Value::Null);
@@ -71,7 +81,7 @@ impl Format {
         if !error.errors.is_empty() {
             envelope.insert("errors".into(), json!(error.errors));
         }
-        if self == Self::Json {
+        if matches!(self, Self::Json | Self::Html) {
             return self.answer(status, message, envelope);
         }
         envelope.insert("success".into(), 0.into());
@@ -110,13 +120,27 @@ fn viewer_file(status: StatusCode, message: &str, data: &Value) -> Answer {
         .with_body(lines.map_or(Payload::Empty, |lines| Payload::Whole(Bytes::from(lines))))
 }
 
+/// The picture of an answer: a file's name and its bytes, one character for each.
+fn picture(status: StatusCode, message: &str, data: &Value) -> Answer {
+    let text = |name| data.get(name).and_then(Value::as_str);
+    let bytes = text("filename").and(text("image")).map(|image| {
+        let bytes = image.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'));
+        Payload::Whole(bytes.collect::<Vec<u8>>().into())
+    });
+    let mut answer = Answer::new(status, message)
+        .with_type("image/png")
+        .with_body(bytes.unwrap_or(Payload::Empty));
+    answer.incompressible = true;
+    answer
+}
+
 /// A line break in a value could forge a key; the file's format spells it so.
 fn one_line(text: &str) -> String {
     text.replace('\r', "").replace('\n', "\\n")
 }
 
 /// Text as HTML that shows it: markup characters and everything beyond ASCII become entities.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + text.len() / 2);
     for c in text.chars() {
         match c {
@@ -242,6 +266,30 @@ mod tests {
         let answer = Format::SpiceConfig.error(&ApiError::plain("VM 100 not running"));
         assert_eq!((answer.status.as_u16(), text(&answer).as_str()), (500, ""));
         assert_eq!(answer.message.trim_end(), "VM 100 not running");
+    }
+
+    #[test]
+    fn png_is_the_picture_itself() {
+        for (data, expected) in [
+            (
+                json!({"filename": "/x.png", "image": "\u{89}PNG\r\n\u{1a}\n\u{0}\u{ff}"}),
+                &b"\x89PNG\r\n\x1a\n\0\xff"[..],
+            ),
+            (json!({"image": "abc"}), b""),
+            (json!({"filename": "/x.png"}), b""),
+            (Value::Null, b""),
+        ] {
+            let answer = Format::Png.reply(Reply::from(data));
+            let bytes = match &answer.body {
+                Payload::Whole(bytes) => bytes.to_vec(),
+                _ => Vec::new(),
+            };
+            assert_eq!(bytes, expected);
+            assert_eq!(answer.headers[http::header::CONTENT_TYPE], "image/png");
+            assert!(answer.incompressible);
+        }
+        let answer = Format::Png.error(&ApiError::plain("RRD error"));
+        assert_eq!((answer.status.as_u16(), text(&answer).as_str()), (500, ""));
     }
 
     #[test]

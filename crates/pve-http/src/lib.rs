@@ -15,22 +15,27 @@
 //! | `forward` | the call is passed to `pvedaemon` or to another node |
 //! | `websocket` | the console relay |
 //! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
-//! | `format` | json, extjs, htmljs, spiceconfig |
+//! | `format`, `html` | json, extjs, htmljs, spiceconfig, png; html |
+//! | [`files`] | the static files of a web interface |
 //! | `start_page`, `openapi` | what the server says of itself without login |
-//! | `answer` | status line, headers, compression |
+//! | `answer` | status line and headers |
+//! | `compress`, `stream` | a body is compressed, or read while it is sent |
 //! | [`access_log`] | one line per request |
 //! | [`counters`], [`metrics`] | what is counted, and how it is shown to Prometheus |
 //!
 //! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
-//! (`pve-daemon`). Static files are not done yet.
+//! (`pve-daemon`).
 
 pub mod access_log;
 mod answer;
+mod compress;
 pub mod config;
 pub mod counters;
+pub mod files;
 mod format;
 mod forward;
 pub mod head;
+mod html;
 mod local;
 pub mod metrics;
 pub mod multipart;
@@ -40,6 +45,7 @@ mod refusal;
 mod serve;
 pub mod server;
 mod start_page;
+mod stream;
 pub mod tls;
 mod transport;
 pub mod tunnel;
@@ -49,6 +55,7 @@ pub mod worker;
 
 pub use access_log::AccessLog;
 pub use config::{AcceptRealIp, HostFilter, Limits, RealIp, ServerConfig};
+pub use files::Files;
 pub use server::Server;
 pub use tls::TlsSettings;
 pub use tunnel::{Tunnel, TunnelConfig};

@@ -28,6 +28,20 @@ pub(crate) enum Refusal {
     /// No page and no file.
     #[error("no such file '{0}'\n")]
     NoSuchFile(String),
+    /// A directory where a file is wanted.
+    #[error("unable to open file '{0}' because it is a directory\n")]
+    IsDirectory(String),
+    /// A file that is not there, or not to be read. The path is the URL's: where that is on this machine is our matter.
+    #[error("unable to open file '{path}' - {reason}\n")]
+    OpenFile {
+        /// The URL's path.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A file whose ending says nothing.
+    #[error("unable to detect content type\n")]
+    UnknownType,
     /// A format that nobody knows.
     #[error("no formatter for uri {uri}, {format}")]
     NoFormatter {
@@ -102,6 +116,9 @@ impl Refusal {
             Self::LengthRequired => 411,
             Self::HeadTooLarge => 431,
             Self::NoSuchFile(_)
+            | Self::IsDirectory(_)
+            | Self::OpenFile { .. }
+            | Self::UnknownType
             | Self::FieldName(_)
             | Self::Upload
             | Self::Spool(_)

@@ -19,9 +19,11 @@ use pve_schema::decode;
 use crate::access_log::Entry;
 use crate::answer::{Answer, Body, Payload, Terms};
 use crate::counters::{self, Handled, InFlight};
+use crate::files;
 use crate::format::Format;
 use crate::forward;
 use crate::head::{self, Place};
+use crate::html::Page;
 use crate::metrics;
 use crate::openapi;
 use crate::params::{self, Encoding, Input};
@@ -56,6 +58,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, request: Request<Incoming
         }
         Err(refusal) => refusal.into(),
     };
+    let answer = answer.packed(accept_encoding.as_deref()).await;
+    connection.be_patient(answer.patient);
     let now = shared.pipeline.context.now();
     let (response, length) = answer.finish(&Terms {
         keep_alive: keep_alive && !connection.is_draining(),
@@ -98,7 +102,13 @@ impl Connection {
                 self.metrics(request.headers(), head, entry, started).await
             }
             Place::Description | Place::Metrics => Err(Refusal::NoSuchUri),
-            Place::File(path) => Err(Refusal::NoSuchFile(path)),
+            Place::File(path) => match &self.shared.config.files {
+                Some(files) if verb == Verb::Get => {
+                    let accepted = self.shared.accept_encoding(request.headers());
+                    files::answer(files, path, request.headers(), accepted.as_deref()).await
+                }
+                _ => Err(Refusal::NoSuchFile(path)),
+            },
             Place::NoCall => Err(Refusal::NoSuchUri),
             Place::Api { format, path } => {
                 let head = self.request_head(&request, verb, path);
@@ -127,6 +137,7 @@ impl Connection {
             uri: admitted.head.path.clone(),
             format: format_name.to_owned(),
         })?;
+        let page = (format == Format::Html).then(|| Page::new(&self.shared.pipeline, &admitted));
         let wants_websocket =
             admitted.head.verb == Verb::Get && websocket::is_wanted(&admitted.head.path, request.headers());
         let upgrade = wants_websocket.then(|| hyper::upgrade::on(&mut request));
@@ -154,10 +165,10 @@ impl Connection {
         let mut answer = match executed {
             None => format.error(&ApiError::plain("internal error: the request's worker died")),
             Some(Executed::Elsewhere(answer)) => answer,
-            Some(Executed::Failed(error)) => self.failed(format, &error, started).await,
+            Some(Executed::Failed(error)) => self.failed(format, page.as_ref(), &error, started).await,
             Some(Executed::Here(reply)) => match (reply.websocket.clone(), upgrade) {
                 (Some(endpoint), Some(upgrade)) => self.switch(&parts.headers, &endpoint, upgrade).await?,
-                _ => replied(format, reply),
+                _ => replied(format, page.as_ref(), reply),
             },
         };
         answer.close |= is_upload;
@@ -227,12 +238,12 @@ impl Connection {
     }
 
     /// A failed call: who has to guess is told late, and a proxy is told the status that the format hides.
-    async fn failed(&self, format: Format, error: &ApiError, started: Instant) -> Answer {
+    async fn failed(&self, format: Format, page: Option<&Page>, error: &ApiError, started: Instant) -> Answer {
         if error.status == 401 {
             counters::login_failed();
             self.delay_until(started).await;
         }
-        let mut answer = format.error(error);
+        let mut answer = page.map_or_else(|| format.error(error), |page| page.error(error));
         if self.shared.config.trusted && answer.status == StatusCode::OK {
             let name = HeaderName::from_static(INNER_STATUS);
             answer.headers.insert(name, HeaderValue::from(error.status));
@@ -367,10 +378,14 @@ impl Executed {
     }
 }
 
-fn replied(format: Format, reply: Reply) -> Answer {
-    match reply.download {
-        Some(download) => download.into(),
-        None => format.reply(reply),
+fn replied(format: Format, page: Option<&Page>, reply: Reply) -> Answer {
+    match (reply.download, page) {
+        (Some(download), _) => download.into(),
+        (None, Some(page)) => page.reply(&reply.data),
+        (None, None) => format.reply(Reply {
+            download: None,
+            ..reply
+        }),
     }
 }
 

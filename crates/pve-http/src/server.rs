@@ -13,7 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -78,6 +78,8 @@ pub(crate) struct Connection {
     pub(crate) plain_on_tls: bool,
     /// Requests that may still come.
     budget: AtomicU32,
+    /// Whether the client may take its time to read what is being sent.
+    patient: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
     /// While any of these is held the server has not ended.
     alive: mpsc::Sender<()>,
@@ -95,6 +97,11 @@ impl Connection {
         let before = self.budget.load(Ordering::Relaxed);
         self.budget.store(before.saturating_sub(1), Ordering::Relaxed);
         before > 1
+    }
+
+    /// Lets the client take its time to read the next answer, or not.
+    pub(crate) fn be_patient(&self, patient: bool) {
+        self.patient.store(patient, Ordering::Relaxed);
     }
 
     /// Whether no further request is wanted.
@@ -213,6 +220,7 @@ impl Door {
             peer,
             plain_on_tls: false,
             budget: AtomicU32::new(budget),
+            patient: Arc::default(),
             phase: self.phases.clone(),
             alive: self.alive.clone(),
             slot: Arc::new(slot),
@@ -227,7 +235,7 @@ impl Door {
                     plain_on_tls,
                     ..connection
                 };
-                let transport = Transport::new(wire, idle);
+                let transport = Transport::new(wire, idle).patient_if(Arc::clone(&connection.patient));
                 if transport.is_http2() {
                     http2::converse(connection, transport).await;
                 } else {

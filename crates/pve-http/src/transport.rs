@@ -3,6 +3,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub(crate) struct Transport {
     wire: Wire,
     /// How long a write may make no progress; `None` for no limit.
     stall_limit: Option<Duration>,
+    /// Whether there is no limit at the moment: a large file goes out, at the pace of its reader.
+    patient: Arc<AtomicBool>,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
 }
@@ -46,9 +50,16 @@ impl Transport {
         Self {
             wire,
             stall_limit: Some(stall_limit),
+            patient: Arc::default(),
             stalled: None,
             linger: None,
         }
+    }
+
+    /// Lets a switch say whether there is a limit at the moment.
+    pub(crate) fn patient_if(mut self, patient: Arc<AtomicBool>) -> Self {
+        self.patient = patient;
+        self
     }
 
     /// Whether the client chose HTTP/2.
@@ -69,7 +80,7 @@ impl Transport {
     /// Passes a write's outcome on, unless there was no progress for too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match (&outcome, self.stall_limit) {
-            (Poll::Pending, Some(limit)) => {
+            (Poll::Pending, Some(limit)) if !self.patient.load(Ordering::Relaxed) => {
                 let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(timer.as_mut().poll(cx));
                 Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))

@@ -18,7 +18,7 @@ pub use call::Call;
 pub use error::ApiError;
 pub use pipeline::{Admitted, ForwardTo, Outcome, Pipeline, RequestHead, Role};
 pub use registry::{Handler, Registry};
-pub use reply::{Download, Endpoint, Reply};
+pub use reply::{Content, Download, Endpoint, Reply};
 
 /// What a handler answers.
 pub type ApiResult = Result<Reply, ApiError>;

@@ -1,5 +1,7 @@
 //! What a handler answers.
 
+use std::fmt;
+use std::io::Read;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -48,13 +50,40 @@ impl From<Value> for Reply {
 #[derive(Debug)]
 pub struct Download {
     /// The bytes.
-    pub content: Vec<u8>,
+    pub content: Content,
     /// `Content-Type`.
     pub content_type: String,
     /// `Content-Encoding`, when the bytes are compressed already.
     pub content_encoding: Option<String>,
     /// `Content-Disposition`.
     pub content_disposition: Option<String>,
+}
+
+/// The bytes of a download.
+pub enum Content {
+    /// All of them.
+    Whole(Vec<u8>),
+    /// They are read while they are sent, as fast as the client takes them, on a thread that may block.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => write!(formatter, "Whole({} bytes)", bytes.len()),
+            Self::Stream(_) => formatter.write_str("Stream"),
+        }
+    }
+}
+
+impl Content {
+    /// A reader of all of it.
+    pub fn into_reader(self) -> Box<dyn Read + Send> {
+        match self {
+            Self::Whole(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Self::Stream(reader) => reader,
+        }
+    }
 }
 
 /// What a websocket is connected to.

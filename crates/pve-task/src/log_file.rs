@@ -1,15 +1,12 @@
 //! Reading a task's log (reference 03 §5.6).
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 
 use pve_schema::errno_text;
 use pve_schema::ids::Upid;
 
 use crate::TaskList;
-
-/// Most bytes of a log that are sent as a whole: it is held in memory.
-const MAX_DOWNLOAD: u64 = 64 * 1024 * 1024;
 
 /// A part of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,18 +42,14 @@ impl TaskList {
         self.log_path(upid).is_file()
     }
 
-    /// A task's log as it is.
+    /// A task's log as it is, and its length at this moment.
     ///
     /// # Errors
     /// Whatever keeps it from being read.
-    pub fn download_log(&self, upid: &Upid) -> io::Result<Vec<u8>> {
-        let path = self.log_path(upid);
-        if fs::metadata(&path)?.len() > MAX_DOWNLOAD {
-            return Err(io::Error::new(ErrorKind::FileTooLarge, "log too large"));
-        }
-        let mut bytes = Vec::new();
-        File::open(&path)?.take(MAX_DOWNLOAD).read_to_end(&mut bytes)?;
-        Ok(bytes)
+    pub fn open_log(&self, upid: &Upid) -> io::Result<(File, u64)> {
+        let file = File::open(self.log_path(upid))?;
+        let length = file.metadata()?.len();
+        Ok((file, length))
     }
 }
 

@@ -12,7 +12,7 @@ use pve_daemon::settings::Settings;
 use pve_daemon::{BoxError, Listener, Program, RunAs, Service, Start, WorkerContext, cli};
 use pve_http::tls::Subject;
 use pve_http::worker::METRICS;
-use pve_http::{AccessLog, RealIp, Server, ServerConfig, TlsSettings};
+use pve_http::{AccessLog, Files, RealIp, Server, ServerConfig, TlsSettings};
 use pve_rest::pipeline::Role;
 use pve_rest::{Pipeline, Registry};
 use pve_schema::Context;
@@ -44,12 +44,13 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     // Made here, so that all workers have the same session tickets.
     let tls = tls(&start.context, &settings);
     tls.log_notes();
+    let files = Arc::new(Files::scan(site));
     let mut listeners = vec![start.listen_tcp(address.as_deref(), PORT)?];
     listeners.extend(metrics_socket(start, &settings));
     Ok(Service {
         workers: settings.max_workers,
         listeners,
-        worker: Box::new(move |worker| serve(worker, &settings, &tls)),
+        worker: Box::new(move |worker| serve(worker, &settings, &tls, &files)),
     })
 }
 
@@ -97,7 +98,7 @@ fn examine(context: &Context) -> Vec<Finding> {
     examination.findings
 }
 
-fn serve(worker: WorkerContext, settings: &Settings, tls: &TlsSettings) -> Result<(), BoxError> {
+fn serve(worker: WorkerContext, settings: &Settings, tls: &TlsSettings, files: &Arc<Files>) -> Result<(), BoxError> {
     let context = worker.context.clone();
     let log = AccessLog::open_shared(&context.site)?;
     let mut registry = Registry::new();
@@ -105,6 +106,7 @@ fn serve(worker: WorkerContext, settings: &Settings, tls: &TlsSettings) -> Resul
     let hosts = settings.hosts.clone();
     let config = ServerConfig {
         compression: settings.compression,
+        files: Some(Arc::clone(files)),
         allow: Some(Arc::new(move |peer| hosts.permits(peer))),
         real_ip: real_ip(settings)?,
         ..ServerConfig::proxy(tls.clone(), Arc::new(log))

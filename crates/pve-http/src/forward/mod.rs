@@ -162,6 +162,8 @@ impl Forwarder {
         answer.headers = passed_headers(parts.headers, self.backend);
         answer.hides_failure = answer.headers.remove(INNER_STATUS).is_some();
         let length = hyper::body::Body::size_hint(&body).exact();
+        // A download; calls announce their length.
+        answer.patient = length.is_none();
         if length == Some(0) {
             return answer;
         }

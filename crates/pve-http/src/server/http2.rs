@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -129,11 +129,13 @@ async fn answer(
     if !connection.spend() {
         stream.life.spent.notify_one();
     }
+    let patient = Arc::new(AtomicBool::new(false));
     let own = Connection {
         shared: Arc::clone(&connection.shared),
         peer: connection.peer,
         plain_on_tls: false,
         budget: AtomicU32::new(u32::MAX),
+        patient: Arc::clone(&patient),
         phase: connection.phase.clone(),
         alive: connection.alive.clone(),
         slot: Arc::clone(&connection.slot),
@@ -146,7 +148,12 @@ async fn answer(
         if is_head {
             return Empty::new().map_err(|never| match never {}).boxed_unsync();
         }
-        let pulse = stream.life.pulse();
+        let is_patient = patient.load(Ordering::Relaxed);
+        if is_patient {
+            // What else is on the connection is let through by the same writes.
+            connection.be_patient(true);
+        }
+        let pulse = stream.life.pulse(is_patient);
         let watched = Watched {
             body,
             rest: Bytes::new(),
@@ -214,9 +221,10 @@ impl Life {
     }
 
     /// Watches one more answer.
-    fn pulse(&self) -> Arc<Pulse> {
+    fn pulse(&self, is_patient: bool) -> Arc<Pulse> {
         let pulse = Arc::new(Pulse {
             began: self.began,
+            is_patient,
             given: AtomicU64::new(0),
         });
         pulse.beat();
@@ -237,6 +245,8 @@ impl Life {
 /// When an answer last gave something.
 struct Pulse {
     began: Instant,
+    /// Whether the client may take its time.
+    is_patient: bool,
     /// Milliseconds since `began`; `u64::MAX`: it has been asked for more and has none yet.
     given: AtomicU64,
 }
@@ -253,7 +263,7 @@ impl Pulse {
     /// How long the client has not asked for more.
     fn waits_for(&self) -> Option<Duration> {
         let given = self.given.load(Ordering::Relaxed);
-        (given != u64::MAX).then(|| Duration::from_millis(self.now().saturating_sub(given)))
+        (given != u64::MAX && !self.is_patient).then(|| Duration::from_millis(self.now().saturating_sub(given)))
     }
 }
 
@@ -365,7 +375,7 @@ mod tests {
         let mut body = Watched {
             body: Full::new(whole.clone()).map_err(|never| match never {}).boxed_unsync(),
             rest: Bytes::new(),
-            pulse: life.pulse(),
+            pulse: life.pulse(false),
             _held: stream,
         };
         assert!(life.idle_for().is_none());

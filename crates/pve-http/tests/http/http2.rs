@@ -15,7 +15,7 @@ use pve_contract::id;
 use pve_http::{ServerConfig, TlsSettings};
 use pve_rest::{ApiResult, Call, Registry, Role};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -131,7 +131,12 @@ async fn calls_are_answered_as_on_http_1() {
 
 #[tokio::test]
 async fn error_texts_are_in_the_body_because_there_is_no_reason_phrase() {
-    let (_lab, server, connector) = serve(registry(), |_| {});
+    // A port that is taken, and on which nobody listens.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (_lab, server, connector) = serve(registry(), |config| {
+        config.daemon_port = taken.local_addr().unwrap().port()
+    });
     let mut client = Http2::connect(&server, &connector).await;
     for (method, path, token, status, message) in [
         ("GET", VERSION, false, 401, "No ticket\n"),
@@ -149,7 +154,6 @@ async fn error_texts_are_in_the_body_because_there_is_no_reason_phrase() {
             501,
             "Method 'GET /nosuch' not implemented",
         ),
-        // Nobody listens on the daemon's port of this address.
         ("GET", "/api2/json/access/users", true, 595, "Connection refused\n"),
     ] {
         let response = client.send(request(method, path, token)).await;

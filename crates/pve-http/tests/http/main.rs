@@ -5,6 +5,9 @@
 
 mod calls;
 mod connections;
+mod downloads;
+mod files;
+mod formats;
 mod forwarding;
 mod http2;
 mod nodes;

@@ -1,11 +1,11 @@
 //! `/nodes/{node}/tasks/{upid}` (reference 03 §5.6)
 
-use std::io::Write;
+use std::io::Read as _;
 
 use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::read::GzEncoder;
 use pve_access::AccessControl;
-use pve_rest::{ApiError, ApiResult, Call, Download, Reply, blocking};
+use pve_rest::{ApiError, ApiResult, Call, Content, Download, Reply, blocking};
 use pve_schema::errno_text;
 use pve_schema::ids::Upid;
 use pve_task::{TaskList, log_file, process, status as task_status};
@@ -16,7 +16,9 @@ use super::{is_owner, row};
 /// Lines where no number is asked for.
 const DEFAULT_LIMIT: u64 = 50;
 /// A log of more bytes is sent compressed.
-const COMPRESS_FROM: usize = 1024;
+const COMPRESS_FROM: u64 = 1024;
+/// The level for what is compressed while somebody waits (reference 12 §4).
+const COMPRESSION: Compression = Compression::new(2);
 
 /// `GET …/{upid}`: what is below, whether there is such a task or not.
 pub(super) async fn index(_call: Call) -> ApiResult {
@@ -77,16 +79,16 @@ pub(super) async fn log(call: Call) -> ApiResult {
 
 fn download(list: &TaskList, upid: &Upid) -> ApiResult {
     let failed = |error: std::io::Error| ApiError::plain(format!("unable to open file - {}", errno_text(&error)));
-    let text = list.download_log(upid).map_err(failed)?;
-    let compress = text.len() > COMPRESS_FROM;
+    let (file, length) = list.open_log(upid).map_err(failed)?;
+    // The log of a task that still runs grows; what is there now is what is sent.
+    let mut log = file.take(length);
+    let compress = length > COMPRESS_FROM;
     let content = if compress {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder
-            .write_all(&text)
-            .and_then(|()| encoder.finish())
-            .map_err(failed)?
+        Content::Stream(Box::new(GzEncoder::new(log, COMPRESSION)))
     } else {
-        text
+        let mut text = Vec::new();
+        log.read_to_end(&mut text).map_err(failed)?;
+        Content::Whole(text)
     };
     Ok(Reply {
         download: Some(Download {
