@@ -1,19 +1,25 @@
-"""A small RFB client over the API's websocket: enough to log in and fetch one framebuffer (RFC 6143)."""
+"""A small RFB client over the API's websocket: it logs in, fetches framebuffers and types (RFC 6143)."""
 
 import ssl
 import struct
+import time
 
 import websocket
 from Crypto.Cipher import DES
 
+# A pseudo-encoding: a rectangle that tells the screen's size.
+EXTENDED_DESKTOP_SIZE = -308
+
 
 class Screen:
-    """A guest's screen, fetched once."""
+    """The screen of a guest or, without a number, of a shell on the node."""
 
     def __init__(self, lab, session, vmid, port, ticket, password):
         self.buffer = b""
+        self.pixels = None
+        guest = f"/qemu/{vmid}" if vmid else ""
         self.socket = websocket.create_connection(
-            f"wss://{lab.address}:8006/api2/json/nodes/{lab.node}/qemu/{vmid}/vncwebsocket"
+            f"wss://{lab.address}:8006/api2/json/nodes/{lab.node}{guest}/vncwebsocket"
             f"?port={port}&vncticket={_quote(ticket)}",
             header={"Cookie": session.headers["Cookie"]},
             subprotocols=["binary"],
@@ -54,17 +60,71 @@ class Screen:
         # 32 bits a pixel, little endian, true colour; raw encoding only.
         self.send(struct.pack(">B3xBBBBHHHBBB3x", 0, 32, 24, 0, 1, 255, 255, 255, 16, 8, 0))
         self.send(struct.pack(">BxHi", 2, 1, 0))
-        self.send(struct.pack(">BBHHHH", 3, 0, 0, 0, self.width, self.height))
-        kind, rectangles = struct.unpack(">BxH", self.read(4))
-        assert kind == 0, f"not a framebuffer update: {kind}"
-        pixels = bytearray(self.width * self.height * 4)
-        for _ in range(rectangles):
+        self.pixels = bytearray(self.width * self.height * 4)
+        return self.update(is_incremental=False)
+
+    def update(self, is_incremental=True):
+        """The framebuffer after the next change of it."""
+        self.send(struct.pack(">BBHHHH", 3, is_incremental, 0, 0, self.width, self.height))
+        while (kind := self.read(1)[0]) != 0:
+            # A bell, or the other side's clipboard.
+            assert kind in (2, 3), f"not a framebuffer update: {kind}"
+            if kind == 3:
+                self.clipboard = self.read(struct.unpack(">3xI", self.read(7))[0])
+        for _ in range(struct.unpack(">xH", self.read(3))[0]):
             x, y, width, height, encoding = struct.unpack(">HHHHi", self.read(12))
+            if encoding == EXTENDED_DESKTOP_SIZE:
+                self.read(3 + 16 * self.read(1)[0])
+                self.width, self.height = width, height
+                self.pixels = bytearray(width * height * 4)
+                continue
             assert encoding == 0, encoding
             for row in range(height):
                 start = ((y + row) * self.width + x) * 4
-                pixels[start : start + width * 4] = self.read(width * 4)
-        return bytes(pixels)
+                self.pixels[start : start + width * 4] = self.read(width * 4)
+        return bytes(self.pixels)
+
+    def share(self, colour):
+        """Which part of the pixels seen last has a colour."""
+        wanted = bytes(reversed(colour)) + b"\0"
+        hits = sum(self.pixels[at : at + 4] == wanted for at in range(0, len(self.pixels), 4))
+        return hits / (self.width * self.height)
+
+    def until(self, what, condition):
+        """Takes updates until a condition holds for the screen; the socket's own deadline ends a wait in vain."""
+        deadline = time.monotonic() + 60
+        while not condition(self):
+            assert time.monotonic() < deadline, what
+            self.update()
+
+    def press(self, *keysyms):
+        """Presses keys together."""
+        for keysym in keysyms:
+            self.send(struct.pack(">BBxxI", 4, 1, keysym))
+        for keysym in reversed(keysyms):
+            self.send(struct.pack(">BBxxI", 4, 0, keysym))
+
+    def type(self, text):
+        """Types a text of Latin-1, whose characters are their own keysyms."""
+        for character in text:
+            self.press(0xFF0D if character == "\n" else ord(character))
+
+    def cut(self, text):
+        """Tells what is in our clipboard."""
+        data = text.encode("latin-1")
+        self.send(struct.pack(">B3xI", 6, len(data)) + data)
+
+    def resize(self, width, height):
+        """Asks for another size."""
+        self.send(struct.pack(">BxHii", 2, 2, 0, EXTENDED_DESKTOP_SIZE))
+        self.send(struct.pack(">BxHHBxIHHHHI", 251, width, height, 1, 0, 0, 0, width, height, 0))
+
+    def is_closed(self):
+        """Reads until the end."""
+        try:
+            return not self.socket.recv()
+        except (websocket.WebSocketConnectionClosedException, ConnectionError):
+            return True
 
     def close(self):
         self.socket.close()

@@ -135,9 +135,6 @@ pub enum VmError {
     /// What the config asks for is not built yet.
     #[error("{0} is not supported by this build yet")]
     NotYet(&'static str),
-    /// VNC with TLS of its own, for viewers other than browsers.
-    #[error("VNC without a websocket is not supported by this build yet: call with websocket=1")]
-    VncWithoutWebsocket,
     /// A terminal needs a serial port that is a socket.
     #[error("unable to find a serial interface")]
     NoSerial,
@@ -173,7 +170,7 @@ impl VmError {
 impl Failure for VmError {
     fn status(&self) -> u16 {
         match self {
-            Self::NotYet(_) | Self::VncWithoutWebsocket => 501,
+            Self::NotYet(_) => 501,
             _ => self.inner().map_or(500, Failure::status),
         }
     }

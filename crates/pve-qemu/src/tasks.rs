@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use pve_node::terminal::rfb::{self, Display};
 use pve_node::terminal::{self, Pass};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, Upid, VmId};
@@ -31,7 +32,8 @@ pub fn register_tasks(kinds: &mut Kinds) {
         .register::<Resume>()
         .register::<Resize>()
         .register::<Vnc>()
-        .register::<SerialTerminal>();
+        .register::<SerialTerminal>()
+        .register::<SerialScreen>();
 }
 
 /// Starts a VM that was to be started again after its stop.
@@ -325,5 +327,27 @@ impl Task for SerialTerminal {
         let context = worker.context.clone();
         let open = || serial::SerialPort::open(&context.site, self.vmid, self.serial);
         Ok(terminal::serve(&context, &self.pass, worker, open)?)
+    }
+}
+
+/// `vncproxy`: a serial port as the display, for VMs that have no other.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SerialScreen {
+    /// The VM.
+    pub vmid: VmId,
+    /// The number of the port.
+    pub serial: u8,
+    /// Who may look, and how.
+    pub display: Display,
+}
+
+impl Task for SerialScreen {
+    const KIND: &'static str = "qemu-serial-screen";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        let context = worker.context.clone();
+        let open = || serial::SerialPort::open(&context.site, self.vmid, self.serial);
+        rfb::run_task(worker, &self.display, open);
+        Ok(())
     }
 }

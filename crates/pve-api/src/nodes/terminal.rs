@@ -1,12 +1,16 @@
-//! `POST /nodes/{node}/termproxy`, and what it shares with the consoles of guests (reference 01 §4.5, 09 §19).
+//! `POST /nodes/{node}/termproxy` and `…/vncshell`, and what they share with the consoles of guests (reference 01 §4.5,
+//! 09 §19).
 
 use std::time::{Duration, Instant};
 
 use pve_access::AccessControl;
+use pve_cfs::Cfs;
 use pve_contract::id;
-use pve_node::console::{is_listening, ports};
-use pve_node::terminal::{Errand, Pass, Shell, shell};
+use pve_node::console::{self, is_listening, ports};
+use pve_node::terminal::rfb::{DEFAULT_SIDES, Display};
+use pve_node::terminal::{Errand, Pass, Place, Shell, ShellScreen, shell};
 use pve_rest::{ApiError, ApiResult, Call, Registry, blocking};
+use pve_schema::ids::{AuthId, NodeName};
 use pve_task::{Kinds, Task};
 use serde_json::json;
 
@@ -22,6 +26,9 @@ pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::POST_NODES_NODE_TERMPROXY, |call| {
         Box::pin(blocking(move || term_proxy(&call)))
     });
+    registry.bind(id::POST_NODES_NODE_VNCSHELL, |call| {
+        Box::pin(blocking(move || vnc_shell(&call)))
+    });
 }
 
 /// Adds the kinds of task that this file starts.
@@ -31,18 +38,96 @@ pub(super) fn register_tasks(kinds: &mut Kinds) {
 
 /// A shell of the node, for xterm.js.
 fn term_proxy(call: &Call) -> ApiResult {
-    if !call.is_for_this_node() {
-        return Err(ApiError::status(501, "a shell of another node is not built yet\n"));
-    }
-    let errand: Errand = call.params.text("cmd").unwrap_or("login").parse()?;
-    let options = call.params.text("cmd-opts").unwrap_or_default();
-    let path = format!("/nodes/{}", call.params.required("node"));
-    let pass = pass(call, &path, "Sys.Console")?;
+    let command = command(call)?;
+    let pass = pass(call, &path(call), "Sys.Console")?;
     let task = Shell {
         pass: pass.clone(),
-        command: shell::command_line(&call.auth_id(), errand, options),
+        command,
     };
     answer(call, "vncshell", String::new(), &pass, &task)
+}
+
+/// A shell of the node, for noVNC.
+fn vnc_shell(call: &Call) -> ApiResult {
+    check_is_user(call)?;
+    if call.params.text("cmd").is_some_and(|errand| errand != "login") && !call.is_root() {
+        return Err(ApiError::permission("user != root@pam"));
+    }
+    check_websocket(call)?;
+    let command = command(call)?;
+    let side = |name: &str, default: u16| {
+        call.params
+            .integer(name)
+            .and_then(|n| u16::try_from(n).ok())
+            .unwrap_or(default)
+    };
+    let display = Display {
+        pass: pass(call, &path(call), "Sys.Console")?,
+        password: random_password()?,
+        width: side("width", DEFAULT_SIDES.0),
+        height: side("height", DEFAULT_SIDES.1),
+        name: format!("Shell on '{}'", call.params.required("node")),
+    };
+    let task = ShellScreen {
+        display: display.clone(),
+        command,
+    };
+    answer_display(call, "vncshell", String::new(), &display, &task)
+}
+
+/// What a ticket for the node's shell is good for: the node as the caller names it.
+fn path(call: &Call) -> String {
+    format!("/nodes/{}", call.params.required("node"))
+}
+
+/// The command behind a shell of the node that the call names: these methods run where they are called, and reach other
+/// nodes by ssh (reference 09 §19.1).
+fn command(call: &Call) -> Result<Vec<String>, ApiError> {
+    let errand: Errand = call.params.text("cmd").unwrap_or("login").parse()?;
+    let options = call.params.text("cmd-opts").unwrap_or_default();
+    Ok(shell::command_line(&place(call)?, &call.auth_id(), errand, options))
+}
+
+fn place(call: &Call) -> Result<Place, ApiError> {
+    if call.is_for_this_node() {
+        return Ok(Place::Here);
+    }
+    let name = call.params.required("node");
+    let node: NodeName = name
+        .parse()
+        .map_err(|_| ApiError::plain(format!("no such node '{name}'")))?;
+    let cfs = Cfs::new(&call.context);
+    let keys = format!("nodes/{node}/ssh_known_hosts");
+    let has_keys = cfs.read(&keys)?.is_some();
+    Ok(Place::There {
+        address: cfs.node_address(node.as_str())?,
+        known_hosts: has_keys.then(|| call.context.site.etc_pve().join(keys)),
+        node,
+    })
+}
+
+/// Refuses API tokens, which are no users (reference 09 §19.1).
+fn check_is_user(call: &Call) -> Result<(), ApiError> {
+    match call.auth_id() {
+        AuthId::User(_) => Ok(()),
+        AuthId::Token(token) => Err(ApiError::plain(format!(
+            "value '{token}' does not look like a valid user name"
+        ))),
+    }
+}
+
+/// Refuses viewers that connect by themselves: VNC with TLS of its own is not served.
+pub(super) fn check_websocket(call: &Call) -> Result<(), ApiError> {
+    if call.params.is_set("websocket") {
+        return Ok(());
+    }
+    let text = "VNC without a websocket is not supported by this build yet: call with websocket=1\n";
+    Err(ApiError::status(501, text))
+}
+
+/// A display's password.
+pub(super) fn random_password() -> Result<String, ApiError> {
+    console::random_password().map_err(|error| ApiError::plain(format!("no random bytes - {error}")))
 }
 
 /// A port and a ticket for it, for the caller alone.
@@ -66,8 +151,32 @@ pub(super) fn answer<T: Task>(call: &Call, worker_type: &str, id: String, pass: 
     Ok(reply.into())
 }
 
+/// The same for a VNC display.
+pub(super) fn answer_display<T: Task>(
+    call: &Call,
+    worker_type: &str,
+    id: String,
+    display: &Display,
+    task: &T,
+) -> ApiResult {
+    let Display { pass, password, .. } = display;
+    let upid = task::start(call, worker_type, id, task)?;
+    wait_until_listening(call, pass.port)?;
+    let certificate = Cfs::new(&call.context).read_text("pve-root-ca.pem")?;
+    let reply = json!({
+        "user": pass.user,
+        // Old clients send the whole ticket as password, of which VNC takes the first eight characters.
+        "ticket": format!("{password}:{}", pass.ticket),
+        "port": pass.port,
+        "upid": upid.to_string(),
+        "cert": certificate.unwrap_or_default(),
+        "password": password,
+    });
+    Ok(reply.into())
+}
+
 /// Waits until a task listens on a port of the site's address.
-pub(super) fn wait_until_listening(call: &Call, port: u16) -> Result<(), ApiError> {
+fn wait_until_listening(call: &Call, port: u16) -> Result<(), ApiError> {
     let deadline = Instant::now() + LISTEN;
     while !is_listening(call.context.site.address, port) {
         if Instant::now() >= deadline {

@@ -14,6 +14,20 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+/// Length of a display's password: VNC takes no more.
+const PASSWORD_LENGTH: usize = 8;
+
+/// A password for a display: eight characters from `!` to `` ` ``, each as likely (reference 02 §6.3).
+///
+/// # Errors
+/// When the system has no random bytes.
+pub fn random_password() -> io::Result<String> {
+    let mut bytes = [0; PASSWORD_LENGTH];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    // 64 characters: six bits of each byte.
+    Ok(bytes.iter().map(|byte| char::from(b'!' + (byte & 0x3f))).collect())
+}
+
 /// How long a client may take to come.
 const ACCEPT: Duration = Duration::from_secs(10);
 
@@ -82,6 +96,14 @@ mod tests {
         assert!(listener.accept().is_err());
         drop(listener);
         assert!(!is_listening(address, port));
+    }
+
+    #[test]
+    fn passwords_are_what_the_field_holds() {
+        let password = random_password().unwrap();
+        assert_eq!(password.len(), 8);
+        assert!(password.bytes().all(|byte| (b'!'..=b'`').contains(&byte)));
+        assert_ne!(password, random_password().unwrap());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use pve_access::AccessControl;
 use pve_schema::{Context, Failure};
 use pve_sys::pty::Size;
@@ -13,16 +13,13 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 
 use super::frames::{Decoder, Message};
+use super::sides::{BUFFER, WAKE, interest, read_some, ready, write_some};
 use crate::console::accept_one;
 
 /// How long the client may take for its first line.
 const LOGIN: Duration = Duration::from_secs(10);
 /// Longest first line: a user and a ticket.
 const MAX_LOGIN: usize = 4096;
-/// How much is held for a side that does not read.
-const BUFFER: usize = 256 << 10;
-/// How often a quiet session looks whether somebody wants it to end.
-const WAKE: Duration = Duration::from_secs(1);
 
 /// Why there is no terminal.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +44,9 @@ pub enum TerminalError {
     /// The client does not speak the protocol.
     #[error(transparent)]
     Protocol(#[from] super::frames::NoFrame),
+    /// As above, on a screen.
+    #[error(transparent)]
+    Rfb(#[from] super::rfb::NoRfb),
     /// The connection failed.
     #[error("terminal connection failed - {0}")]
     Io(#[from] io::Error),
@@ -114,25 +114,35 @@ pub fn serve<B: Backend>(
     watch: &mut dyn Watch,
     open: impl FnOnce() -> Result<B, TerminalError>,
 ) -> Result<(), TerminalError> {
+    let mut client = await_client(context, pass, watch)?;
+    let early = log_in(context, pass, &mut client)?;
+    let mut backend = open()?;
+    client.write_all(b"OK")?;
+    client.set_nodelay(true)?;
+    client.set_nonblocking(true)?;
+    forgive(relay(&mut client, &mut backend, &early, watch))
+}
+
+/// Waits for the one client.
+pub(super) fn await_client(context: &Context, pass: &Pass, watch: &mut dyn Watch) -> Result<TcpStream, TerminalError> {
     let address = (context.site.address, pass.port);
     let listener = TcpListener::bind(address).map_err(|source| TerminalError::Listen {
         port: pass.port,
         source,
     })?;
-    let mut client = accept_one(listener).map_err(|error| match error.kind() {
+    let client = accept_one(listener).map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => TerminalError::NobodyCame,
         _ => TerminalError::Io(error),
     })?;
     if let Ok(peer) = client.peer_addr() {
         watch.log(&format!("client connection: {peer}"));
     }
-    let early = log_in(context, pass, &mut client)?;
-    let mut backend = open()?;
-    client.write_all(b"OK")?;
-    client.set_nodelay(true)?;
-    client.set_nonblocking(true)?;
-    match relay(&mut client, &mut backend, &early, watch) {
-        // A browser tab that is closed resets its connection as often as not.
+    Ok(client)
+}
+
+/// A browser tab that is closed resets its connection as often as not, which is no failure.
+pub(super) fn forgive(ended: Result<(), TerminalError>) -> Result<(), TerminalError> {
+    match ended {
         Err(TerminalError::Io(error)) if is_goodbye(&error) => Ok(()),
         ended => ended,
     }
@@ -152,11 +162,23 @@ fn log_in(context: &Context, pass: &Pass, client: &mut TcpStream) -> Result<Vec<
     if !is_pinned {
         return Err(TerminalError::Refused);
     }
+    check(context, pass)?;
+    Ok(rest)
+}
+
+/// Checks that the pass is good still.
+pub(super) fn check(context: &Context, pass: &Pass) -> Result<(), TerminalError> {
     let access = AccessControl::load(context).map_err(|_| TerminalError::Refused)?;
     access
-        .check_vnc_login(user, ticket, &pass.path, &pass.privilege, Some(pass.port), None)
-        .map_err(|_| TerminalError::Refused)?;
-    Ok(rest)
+        .check_vnc_login(
+            &pass.user,
+            &pass.ticket,
+            &pass.path,
+            &pass.privilege,
+            Some(pass.port),
+            None,
+        )
+        .map_err(|_| TerminalError::Refused)
 }
 
 /// Reads until the first line feed, which is cut off.
@@ -201,7 +223,7 @@ fn relay<B: Backend>(
         let room = |waiting: &Vec<u8>| waiting.len() < BUFFER;
         let of_client = interest(room(&typed), !printed.is_empty());
         let of_backend = interest(room(&printed) && !has_ended, !typed.is_empty() && !has_ended);
-        let (from_client, from_backend) = ready(client, of_client, backend, of_backend)?;
+        let (from_client, from_backend) = ready((client, of_client), (backend, of_backend), WAKE)?;
         if from_client.contains(PollFlags::POLLIN) {
             match read_some(client)? {
                 Some(bytes) if bytes.is_empty() => return Ok(()),
@@ -245,63 +267,4 @@ fn take_in<B: Backend>(
         }
     }
     Ok(())
-}
-
-/// What a side is waited for.
-fn interest(input: bool, output: bool) -> PollFlags {
-    let mut flags = PollFlags::empty();
-    flags.set(PollFlags::POLLIN, input);
-    flags.set(PollFlags::POLLOUT, output);
-    flags
-}
-
-/// What happened at the two sides.
-fn ready(
-    client: &impl AsFd,
-    client_flags: PollFlags,
-    backend: &impl AsFd,
-    backend_flags: PollFlags,
-) -> Result<(PollFlags, PollFlags), TerminalError> {
-    let mut descriptors = vec![PollFd::new(client.as_fd(), client_flags)];
-    // A side that has ended would be reported for ever.
-    if !backend_flags.is_empty() {
-        descriptors.push(PollFd::new(backend.as_fd(), backend_flags));
-    }
-    match poll(
-        &mut descriptors,
-        PollTimeout::try_from(WAKE).unwrap_or(PollTimeout::MAX),
-    ) {
-        Ok(_) | Err(nix::Error::EINTR) => {}
-        Err(errno) => return Err(TerminalError::Io(errno.into())),
-    }
-    let mut flags = descriptors
-        .iter()
-        .map(|descriptor| descriptor.revents().unwrap_or(PollFlags::empty()));
-    let client = flags.next().unwrap_or(PollFlags::empty());
-    Ok((client, flags.next().unwrap_or(PollFlags::empty())))
-}
-
-/// Reads once: nothing at the end, `None` if there is nothing now.
-fn read_some(side: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut chunk = [0; 32 << 10];
-    match side.read(&mut chunk) {
-        Ok(read) => Ok(Some(chunk.get(..read).unwrap_or_default().to_vec())),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Writes what a side takes now.
-fn write_some(side: &mut impl Write, waiting: &mut Vec<u8>) -> io::Result<()> {
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    match side.write(waiting) {
-        Ok(written) => {
-            waiting.drain(..written);
-            Ok(())
-        }
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(()),
-        Err(error) => Err(error),
-    }
 }

@@ -2,18 +2,21 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use pve_schema::ids::AuthId;
+use pve_schema::ids::{AuthId, NodeName};
 use pve_sys::pty::{self, Size};
 use pve_task::{Kinds, Task, TaskError, Worker};
 use serde::{Deserialize, Serialize};
 
+use super::rfb::{self, Display};
 use super::session::{Backend, Pass, TerminalError, serve};
 
 /// What a terminal shows before the client says its size.
@@ -50,21 +53,62 @@ impl std::str::FromStr for Errand {
     }
 }
 
+/// Where a shell runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// On this node.
+    Here,
+    /// On another one, reached by ssh, as root with the cluster's keys.
+    There {
+        /// Its name.
+        node: NodeName,
+        /// Its address.
+        address: IpAddr,
+        /// The file of its host keys, if it has one of its own.
+        known_hosts: Option<PathBuf>,
+    },
+}
+
 /// The command line for a caller: only `root@pam` itself, not one of its tokens, gets in without a password and may run
-/// anything but a log-in. `options` are separated by NUL, and only for Ceph.
-pub fn command_line(caller: &AuthId, errand: Errand, options: &str) -> Vec<String> {
-    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    if !caller.is_root() {
-        return words(&["/bin/login"]);
-    }
-    match errand {
-        Errand::Login => words(&["/bin/login", "-f", "root"]),
-        Errand::Upgrade => words(&["/usr/bin/pveupgrade", "--shell"]),
-        Errand::CephInstall => {
-            let mut line = words(&["/usr/bin/pveceph", "install"]);
+/// anything but a log-in. `options` are separated by NUL, and only for Ceph (reference 09 §19.1).
+pub fn command_line(place: &Place, caller: &AuthId, errand: Errand, options: &str) -> Vec<String> {
+    let mut line = place.prefix();
+    let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_owned()));
+    match (errand, place) {
+        _ if !caller.is_root() => add(&["/bin/login"]),
+        // Root's log-in by ssh is a shell already.
+        (Errand::Login, Place::There { .. }) => {}
+        (Errand::Login, Place::Here) => add(&["/bin/login", "-f", "root"]),
+        (Errand::Upgrade, _) => add(&["/usr/bin/pveupgrade", "--shell"]),
+        (Errand::CephInstall, _) => {
+            add(&["/usr/bin/pveceph", "install"]);
             line.extend(options.split('\0').filter(|word| !word.is_empty()).map(str::to_owned));
-            line
         }
+    }
+    line
+}
+
+impl Place {
+    /// The words before a command that runs there.
+    fn prefix(&self) -> Vec<String> {
+        let Self::There {
+            node,
+            address,
+            known_hosts,
+        } = self
+        else {
+            return Vec::new();
+        };
+        let mut line = ["/usr/bin/ssh", "-e", "none", "-o", "BatchMode=yes", "-o"]
+            .map(str::to_owned)
+            .to_vec();
+        line.push(format!("HostKeyAlias={node}"));
+        if let Some(file) = known_hosts {
+            line.extend(["-o".to_owned(), format!("UserKnownHostsFile={}", file.display())]);
+            line.extend(["-o", "GlobalKnownHostsFile=none"].map(str::to_owned));
+        }
+        line.extend(["-t".to_owned(), format!("root@{address}"), "--".to_owned()]);
+        line
     }
 }
 
@@ -77,18 +121,40 @@ pub struct Shell {
     pub command: Vec<String>,
 }
 
+/// `vncshell`, too: the same as a VNC display.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShellScreen {
+    /// Who may look, and how.
+    pub display: Display,
+    /// What runs.
+    pub command: Vec<String>,
+}
+
 /// Adds the kinds of this module.
 pub fn register_tasks(kinds: &mut Kinds) {
-    kinds.register::<Shell>();
+    kinds.register::<Shell>().register::<ShellScreen>();
 }
 
 impl Task for Shell {
     const KIND: &'static str = "node-shell";
 
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        log::info!("starting termproxy {}", worker.upid);
+        log::info!("launch command: {}", self.command.join(" "));
         let context = worker.context.clone();
-        let open = || Program::start(&self.command);
+        let open = || Program::start(&self.command, SIZE);
         Ok(serve(&context, &self.pass, worker, open)?)
+    }
+}
+
+impl Task for ShellScreen {
+    const KIND: &'static str = "node-shell-screen";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        log::info!("launch command: {}", self.command.join(" "));
+        let open = || Program::start(&self.command, self.display.size());
+        rfb::run_task(worker, &self.display, open);
+        Ok(())
     }
 }
 
@@ -104,7 +170,7 @@ impl Program {
     ///
     /// # Errors
     /// [`TerminalError::Backend`]: there is no such program, for one.
-    pub fn start(command: &[String]) -> Result<Self, TerminalError> {
+    pub fn start(command: &[String], size: Size) -> Result<Self, TerminalError> {
         let failed = |error: io::Error| TerminalError::Backend(format!("{}: {error}", command.join(" ")));
         let (name, arguments) = command
             .split_first()
@@ -117,7 +183,7 @@ impl Program {
             .env("TERM", "xterm-256color");
         let is_inherited = |name: &str| INHERITED.contains(&name) || name.starts_with("LC_");
         program.envs(std::env::vars().filter(|(name, _)| is_inherited(name)));
-        let (terminal, child) = pty::spawn(program, SIZE).map_err(failed)?;
+        let (terminal, child) = pty::spawn(program, size).map_err(failed)?;
         let flags = fcntl(&terminal, FcntlArg::F_GETFL).map_err(|errno| failed(errno.into()))?;
         let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
         fcntl(&terminal, FcntlArg::F_SETFL(flags)).map_err(|errno| failed(errno.into()))?;
@@ -193,14 +259,49 @@ mod tests {
                 "/usr/bin/pveceph install --version squid",
             ),
         ] {
-            let line = command_line(&caller.parse().unwrap(), errand, options);
+            let line = command_line(&Place::Here, &caller.parse().unwrap(), errand, options);
+            assert_eq!(line.join(" "), expected, "{caller}");
+        }
+    }
+
+    #[test]
+    fn other_nodes_are_reached_by_ssh() {
+        let ssh = "/usr/bin/ssh -e none -o BatchMode=yes -o HostKeyAlias=n2";
+        let files = "-o UserKnownHostsFile=/etc/pve/nodes/n2/ssh_known_hosts -o GlobalKnownHostsFile=none";
+        for (caller, errand, has_keys, expected) in [
+            ("root@pam", Errand::Login, false, format!("{ssh} -t root@192.0.2.2 --")),
+            (
+                "root@pam",
+                Errand::Login,
+                true,
+                format!("{ssh} {files} -t root@192.0.2.2 --"),
+            ),
+            (
+                "alice@pve",
+                Errand::Login,
+                false,
+                format!("{ssh} -t root@192.0.2.2 -- /bin/login"),
+            ),
+            (
+                "root@pam",
+                Errand::Upgrade,
+                false,
+                format!("{ssh} -t root@192.0.2.2 -- /usr/bin/pveupgrade --shell"),
+            ),
+        ] {
+            let place = Place::There {
+                node: "n2".parse().unwrap(),
+                address: [192, 0, 2, 2].into(),
+                known_hosts: has_keys.then(|| "/etc/pve/nodes/n2/ssh_known_hosts".into()),
+            };
+            let line = command_line(&place, &caller.parse().unwrap(), errand, "");
             assert_eq!(line.join(" "), expected, "{caller}");
         }
     }
 
     #[test]
     fn a_program_that_is_not_there_is_named() {
-        let error = Program::start(&["/no/such".to_owned()]).unwrap_err().to_string();
+        let error = Program::start(&["/no/such".to_owned()], SIZE).unwrap_err().to_string();
         assert_eq!(
             error,
             "unable to open the terminal - /no/such: No such file or directory (os error 2)"
@@ -210,7 +311,7 @@ mod tests {
     #[test]
     fn a_program_goes_with_its_client() {
         let command = ["sh", "-c", "trap '' HUP; exec sleep 600"].map(str::to_owned);
-        let program = Program::start(&command).unwrap();
+        let program = Program::start(&command, SIZE).unwrap();
         let pid = Pid::from_raw(i32::try_from(program.child.id()).unwrap());
         drop(program);
         assert!(killpg(pid, None).is_err(), "something of the session is left");

@@ -18,20 +18,6 @@ const IDLE: Duration = Duration::from_secs(15 * 60);
 /// How long the password lasts: the client that was just accepted needs it now, and nobody else may.
 const PASSWORD_LIFETIME: &str = "+30";
 
-/// Length of a display's password: VNC takes no more.
-const PASSWORD_LENGTH: usize = 8;
-
-/// A password for a display: eight characters from `!` to `` ` ``, each as likely.
-///
-/// # Errors
-/// When the system has no random bytes.
-pub fn random_password() -> io::Result<String> {
-    let mut bytes = [0; PASSWORD_LENGTH];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    // 64 characters: six bits of each byte.
-    Ok(bytes.iter().map(|byte| char::from(b'!' + (byte & 0x3f))).collect())
-}
-
 /// Why a display cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum VncError {

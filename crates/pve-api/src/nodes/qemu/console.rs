@@ -1,19 +1,17 @@
 //! `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `…/termproxy` and `…/spiceproxy` (reference 06b §13).
 
-use pve_access::AccessControl;
-use pve_cfs::Cfs;
 use pve_contract::id;
-use pve_node::console::ports;
+use pve_node::terminal::rfb::{DEFAULT_SIDES, Display};
 use pve_qemu::config::VmConfig;
-use pve_qemu::console::{serial, spice, vnc};
+use pve_qemu::console::{serial, spice};
 use pve_qemu::error::VmError;
 use pve_qemu::{files, tasks};
-use pve_rest::{ApiError, ApiResult, Call, Registry};
-use serde_json::json;
+use pve_rest::{ApiResult, Call, Registry};
+use pve_schema::ids::VmId;
 
-use super::super::terminal::{self, wait_until_listening};
+use super::super::terminal;
 use super::super::viewer::Viewer;
-use super::shared::{self, start_task, vmid};
+use super::shared::{self, vmid};
 
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::POST_NODES_NODE_QEMU_VMID_VNCPROXY, |call| {
@@ -33,37 +31,37 @@ fn vnc_proxy(call: &Call) -> ApiResult {
         return Err(VmError::NotYet("the console of another node's VM").into());
     }
     let config = files::load(&call.context, vmid)?;
-    if VmConfig::new(&config.main).vga().is_serial() {
-        return Err(VmError::NotYet("a VNC console for a serial display").into());
-    }
-    if !call.params.is_set("websocket") {
-        return Err(VmError::VncWithoutWebsocket.into());
-    }
-    let port = ports::reserve(&call.context, ports::VNC)?;
-    let password = vnc::random_password().map_err(|error| ApiError::plain(format!("no random bytes - {error}")))?;
-    let who = call.auth_id();
-    let path = format!("/vms/{vmid}");
-    let ticket = AccessControl::load(&call.context)?.vnc_ticket(&who, &path, Some(port))?;
-    let task = tasks::Vnc {
-        vmid,
-        port,
-        password: password.clone(),
+    let vm = VmConfig::new(&config.main);
+    terminal::check_websocket(call)?;
+    let serial = match vm.vga().is_serial() {
+        true => Some(serial::choose(vm, None).ok_or(VmError::NoSerial)?),
+        false => None,
     };
-    let upid = start_task(call, "vncproxy", vmid, &task)?.data;
-    wait_until_listening(call, port)?;
-    let certificate = Cfs::new(&call.context)
-        .read_text("pve-root-ca.pem")?
-        .unwrap_or_default();
-    let reply = json!({
-        "user": who.to_string(),
-        // Old clients send the whole ticket as password, of which VNC takes the first eight characters.
-        "ticket": format!("{password}:{ticket}"),
-        "port": port,
-        "upid": upid,
-        "cert": certificate,
-        "password": password,
-    });
-    Ok(reply.into())
+    let pass = terminal::pass(call, &format!("/vms/{vmid}"), "VM.Console")?;
+    let password = terminal::random_password()?;
+    let (port, id) = (pass.port, vmid.to_string());
+    let display = Display {
+        pass,
+        password,
+        width: DEFAULT_SIDES.0,
+        height: DEFAULT_SIDES.1,
+        name: title(vmid, vm),
+    };
+    match serial {
+        None => {
+            let password = display.password.clone();
+            let task = tasks::Vnc { vmid, port, password };
+            terminal::answer_display(call, "vncproxy", id, &display, &task)
+        }
+        Some(serial) => {
+            let task = tasks::SerialScreen {
+                vmid,
+                serial,
+                display: display.clone(),
+            };
+            terminal::answer_display(call, "vncproxy", id, &display, &task)
+        }
+    }
 }
 
 /// A serial port of the VM, for xterm.js.
@@ -92,10 +90,7 @@ fn spice_proxy(call: &Call) -> ApiResult {
     let vmid = vmid(call)?;
     let config = files::load(&call.context, vmid)?;
     let admission = spice::admit(&call.context.site, vmid)?;
-    let title = match VmConfig::new(&config.main).name() {
-        Some(name) => format!("VM {vmid} - {name}"),
-        None => format!("VM {vmid}"),
-    };
+    let title = title(vmid, VmConfig::new(&config.main));
     let viewer = Viewer {
         title: &title,
         vmid: vmid.get(),
@@ -103,4 +98,12 @@ fn spice_proxy(call: &Call) -> ApiResult {
         password: &admission.password,
     };
     viewer.answer(call)
+}
+
+/// What a viewer's window is called.
+fn title(vmid: VmId, vm: VmConfig<'_>) -> String {
+    match vm.name() {
+        Some(name) => format!("VM {vmid} - {name}"),
+        None => format!("VM {vmid}"),
+    }
 }
