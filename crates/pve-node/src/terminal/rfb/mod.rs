@@ -14,7 +14,7 @@
 //! | `pixels`, `encode` | pixels as the client wants them: Raw, Hextile, ZRLE |
 //! | `keys`, `pointer` | X11's keys and the mouse, as a terminal has them |
 //!
-//! Not here: TLS, and so viewers that connect without a websocket; which emulator and font, and why: decision 0014.
+//! Not here: TLS, and so viewers that connect without a websocket; which emulator and font, and why: decision 0015.
 
 mod colours;
 mod encode;
