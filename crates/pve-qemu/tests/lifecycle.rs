@@ -308,7 +308,7 @@ fn the_display_is_served_to_one_client() {
     lab.start(lab.vmid);
     let site = lab.context.site.clone();
     let port = 5950;
-    let password = vnc::random_password().unwrap();
+    let password = pve_node::console::random_password().unwrap();
     assert!(password.len() == 8 && password.bytes().all(|byte| (b'!'..=b'`').contains(&byte)));
     let server = {
         let (site, vmid) = (site.clone(), lab.vmid);
