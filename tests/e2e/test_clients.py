@@ -282,6 +282,16 @@ def test_curl_and_h2load_speak_http_2(http2):
     assert version(http2, "--http1.1") == "1.1"
     told = curl(http2, "/api2/json/version", "--http2", "-D", "-")
     assert told.startswith("HTTP/2 401 ") and '"message":"No ticket\\n"' in told, told
+    file = http2.root.with_name("by-http2.iso")
+    file.write_bytes(os.urandom(2_000_003))
+    path = f"/api2/json/nodes/{http2.node}/storage/local/upload"
+    try:
+        answer = curl(http2, path, "--http2", *credentials(http2), "-F", "content=iso", "-F", f"filename=@{file}")
+        http2.run_task(http2.api(), json.loads(answer)["data"])
+        (stored,) = http2.root.rglob("template/iso/by-http2.iso")
+        assert stored.read_bytes() == file.read_bytes()
+    finally:
+        file.unlink()
     for path in ("/api2/json/version", f"/api2/json/nodes/{http2.node}/tasks"):
         numbers, statuses = h2load(http2, path, "-n", "1000", "-c", "4", "-m", "25")
         assert (numbers["succeeded"], numbers["failed"], numbers["errored"]) == (1000, 0, 0), numbers

@@ -25,11 +25,7 @@ const BLOCK_SIZES: [u32; 3] = [512, 65_536, 32 << 20];
 ///
 /// # Errors
 /// The connection fails, or the client does not keep to the protocol.
-pub fn negotiate(
-    input: &mut impl Read,
-    output: &mut impl Write,
-    exports: &[Export],
-) -> io::Result<Option<usize>> {
+pub fn negotiate(input: &mut impl Read, output: &mut impl Write, exports: &[Export]) -> io::Result<Option<usize>> {
     let mut greeting = Vec::with_capacity(18);
     greeting.extend(wire::GREETING.to_be_bytes());
     greeting.extend(wire::OPTION.to_be_bytes());

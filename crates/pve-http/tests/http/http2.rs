@@ -225,6 +225,27 @@ async fn an_idle_connection_is_closed_in_order() {
     soon(client.connection).await.unwrap().expect("GOAWAY without an error");
 }
 
+#[tokio::test]
+async fn a_connection_beyond_the_crowd_has_one_request() {
+    let (_lab, server, connector) = serve(registry(), |config| {
+        config.limits.connections = 3;
+        config.limits.crowded = 1;
+    });
+    let mut first = Http2::connect(&server, &connector).await;
+    let mut crowded = Http2::connect(&server, &connector).await;
+    assert_eq!(
+        crowded.send(request("GET", VERSION, true)).await.status(),
+        StatusCode::OK
+    );
+    soon(crowded.connection)
+        .await
+        .unwrap()
+        .expect("GOAWAY without an error");
+    for _ in 0..3 {
+        assert_eq!(first.send(request("GET", VERSION, true)).await.status(), StatusCode::OK);
+    }
+}
+
 /// A client that asks and does not read holds the server's memory: not for ever.
 #[tokio::test]
 async fn an_answer_that_nobody_reads_ends_the_connection() {
