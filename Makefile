@@ -1,5 +1,5 @@
 # Each line calls cargo or a script; `make help` lists the targets.
-.PHONY: help run test bench lint coverage
+.PHONY: help run test bench fuzz lint coverage
 
 ROOT ?= $(or $(PVE_LAB_ROOT),/var/lib/pve-lab/default)
 LAB = $(if $(filter 0,$(shell id -u)),,sudo) $(or $(CARGO_TARGET_DIR),target)/release/pve-lab
@@ -24,6 +24,9 @@ test: ## Install what is missing and run every test
 
 bench: ## Speed of a VM's backup beside qemu-img convert (BENCH_MIB=… sets the disk's size)
 	cargo bench --locked -p pve-backup --bench copy
+
+fuzz: ## Run every fuzzer (FUZZ_RUNS=… executions, FUZZ_SECONDS=… at most; needs nightly Rust and cargo-fuzz)
+	tools/fuzz
 
 lint: ## Formatting, clippy, rows of crates, licences, coverage table
 	cargo fmt --all --check
