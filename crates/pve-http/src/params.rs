@@ -16,7 +16,10 @@ use crate::head::joined;
 use crate::refusal::Refusal;
 
 /// Largest body of a call in bytes; configurations and mappings fit, images have their own way.
-const MAX_BODY: u64 = 512 * 1024;
+pub(crate) const MAX_BODY: u64 = 512 * 1024;
+/// Largest body of a call that needs no login, in bytes: logging in takes a hundredth of it, and anybody may send one on
+/// every connection at once.
+pub(crate) const MAX_STRANGERS_BODY: u64 = 32 * 1024;
 
 /// How a body was encoded, and how it is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,14 @@ impl Input {
     }
 }
 
+/// What a body may be like.
+pub(crate) struct Terms {
+    /// Its size in bytes.
+    pub(crate) limit: u64,
+    /// How long the client may be silent.
+    pub(crate) idle: Duration,
+}
+
 /// The announced length of the body.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
@@ -58,7 +69,7 @@ pub(crate) async fn read(
     query: &str,
     headers: &HeaderMap,
     body: Incoming,
-    idle: Duration,
+    terms: &Terms,
 ) -> Result<Input, Refusal> {
     // On HTTP/2 a body need not announce its length.
     let present = u64::from(!body.is_end_stream());
@@ -69,11 +80,11 @@ pub(crate) async fn read(
             _ => Err(Refusal::UnexpectedContent(verb.as_str())),
         };
     }
-    if length > MAX_BODY {
+    if length > terms.limit {
         return Err(Refusal::TooLarge);
     }
     let encoding = encoding(headers, length)?;
-    let bytes = collect(body, idle).await?;
+    let bytes = collect(body, terms.idle).await?;
     let body = match encoding {
         Encoding::Form => decode::form(&String::from_utf8_lossy(&bytes)),
         Encoding::Json => decode::json(&bytes).map_err(Refusal::Json)?,

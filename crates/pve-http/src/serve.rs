@@ -146,7 +146,7 @@ impl Connection {
         let (input, spool) = if is_upload {
             self.upload(&parts, body).await?
         } else {
-            (self.parameters(&parts, admitted.head.verb, body).await?, None)
+            (self.parameters(&parts, &admitted, body).await?, None)
         };
         let job = Job {
             admitted,
@@ -199,10 +199,19 @@ impl Connection {
     }
 
     /// The parameters of an ordinary call.
-    async fn parameters(&self, parts: &Parts, verb: Verb, body: Incoming) -> Result<Input, Refusal> {
+    async fn parameters(&self, parts: &Parts, admitted: &Admitted, body: Incoming) -> Result<Input, Refusal> {
         let query = parts.uri.query().unwrap_or_default();
-        let idle = self.shared.config.limits.idle;
-        params::read(verb, query, &parts.headers, body, idle).await
+        let terms = params::Terms {
+            limit: match admitted.caller {
+                Some(_) => params::MAX_BODY,
+                None => params::MAX_STRANGERS_BODY,
+            },
+            idle: self.shared.config.limits.idle,
+        };
+        self.place.waits_for_stranger();
+        let input = params::read(admitted.head.verb, query, &parts.headers, body, &terms).await;
+        self.place.works();
+        input
     }
 
     /// The parameters of an upload, and its file.
@@ -227,8 +236,9 @@ impl Connection {
         let connection = Arc::clone(self);
         tokio::spawn(async move {
             // Keeps the connection's slot taken and the draining worker alive.
-            let _connection = (connection, counters::websocket());
+            let (connection, _counted) = (connection, counters::websocket());
             let Ok(upgraded) = upgrade.await else { return };
+            connection.place.works();
             if let Ok(parts) = upgraded.downcast::<TokioIo<Transport>>() {
                 let client = parts.io.into_inner().without_stall_limit();
                 websocket::relay(client, parts.read_buf, backend).await;

@@ -7,6 +7,7 @@
 //! The notice comes first because closing at once loses requests that are on their way (reference 12 §6). Consoles
 //! live on in tasks of their own; [`Server::run`] returns when the last of them has ended.
 
+mod crowd;
 mod http2;
 
 use std::io;
@@ -35,9 +36,13 @@ use crate::head::MAX_HEADER_LINES;
 use crate::serve::serve;
 use crate::tls::Live;
 use crate::transport::{Transport, Wire};
+pub(crate) use crowd::{Arrival, Gate, Hurry, Place};
 
 /// Most unread bytes of a connection: a whole body and its head (reference 01 §3.1).
 const READ_BUFFER: usize = (512 + 8) * 1024;
+/// Most bytes of a head that is not complete yet: the longest URI that the HTTP library takes (64 KiB), the headers, and
+/// some. Every connection may hold as much before anybody knows whose it is.
+const HEAD_BUFFER: usize = (64 + 8 + 8) * 1024;
 /// Pause after a failed accept: out of file descriptors, most likely, and the next attempt will fail too.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// First byte of a TLS record that opens a handshake.
@@ -85,6 +90,8 @@ pub(crate) struct Connection {
     alive: mpsc::Sender<()>,
     /// The connection is counted as long as one of these is held.
     slot: Arc<OwnedSemaphorePermit>,
+    /// Whose turn it is, in case somebody has to leave.
+    pub(crate) place: Place,
     /// On HTTP/2 the request is counted too, until its work is done: a client that cancels its requests as fast as it
     /// sends them does not get more of them done.
     stream: Option<Arc<OwnedSemaphorePermit>>,
@@ -162,7 +169,7 @@ impl Server {
             tls,
             phases,
             alive,
-            slots: Arc::new(Semaphore::new(limits.connections)),
+            gate: Gate::new(limits.connections),
         };
         tokio::select! {
             () = door.open(&listener) => {}
@@ -185,18 +192,15 @@ struct Door {
     tls: Option<Live>,
     phases: watch::Receiver<Phase>,
     alive: mpsc::Sender<()>,
-    slots: Arc<Semaphore>,
+    gate: Gate,
 }
 
 impl Door {
-    /// Accepts for ever; at the limit of open connections it waits for one to end.
+    /// Accepts for ever.
     async fn open(&self, listener: &TcpListener) {
         loop {
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, peer)) => self.welcome(stream, peer, slot),
+            match self.gate.next(listener).await {
+                Ok(arrival) => self.welcome(arrival),
                 Err(error) => {
                     log::error!("accept failed: {error}");
                     sleep(ACCEPT_PAUSE).await;
@@ -205,7 +209,13 @@ impl Door {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit) {
+    fn welcome(&self, arrival: Arrival) {
+        let Arrival {
+            stream,
+            peer,
+            slot,
+            place,
+        } = arrival;
         let config = &self.shared.config;
         if !config.allow.as_ref().is_none_or(|allow| allow(peer.ip())) {
             counters::rejected();
@@ -213,8 +223,11 @@ impl Door {
             return;
         }
         let limits = &config.limits;
-        let open = limits.connections.saturating_sub(self.slots.available_permits());
-        let budget = if open > limits.crowded { 1 } else { limits.keep_alive };
+        let budget = if self.gate.open() > limits.crowded {
+            1
+        } else {
+            limits.keep_alive
+        };
         let connection = Connection {
             shared: Arc::clone(&self.shared),
             peer,
@@ -224,18 +237,25 @@ impl Door {
             phase: self.phases.clone(),
             alive: self.alive.clone(),
             slot: Arc::new(slot),
+            place,
             stream: None,
             counted: Arc::new(counters::connection()),
         };
         let acceptor = self.tls.as_ref().map(Live::acceptor);
         tokio::spawn(async move {
             let idle = connection.shared.config.limits.idle;
-            if let Ok(Some((wire, plain_on_tls))) = timeout(idle, handshake(stream, acceptor)).await {
+            let shaken = tokio::select! {
+                shaken = timeout(idle, handshake(stream, acceptor)) => shaken,
+                _ = connection.place.asked_to_leave() => return,
+            };
+            if let Ok(Some((wire, plain_on_tls))) = shaken {
                 let connection = Connection {
                     plain_on_tls,
                     ..connection
                 };
-                let transport = Transport::new(wire, idle).patient_if(Arc::clone(&connection.patient));
+                let transport = Transport::new(wire, idle)
+                    .patient_if(Arc::clone(&connection.patient))
+                    .in_a_hurry_if(connection.place.hurry());
                 if transport.is_http2() {
                     http2::converse(connection, transport).await;
                 } else {
@@ -277,7 +297,7 @@ pub fn http1(limits: &Limits) -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
         .max_headers(MAX_HEADER_LINES)
-        .max_buf_size(READ_BUFFER)
+        .max_buf_size(HEAD_BUFFER)
         .title_case_headers(true)
         .auto_date_header(false);
     builder
@@ -288,7 +308,15 @@ async fn converse(connection: Connection, transport: Transport) {
     let connection = Arc::new(connection);
     let mut phases = connection.phase.clone();
     let limits = &connection.shared.config.limits;
-    let service = service_fn(|request| serve(Arc::clone(&connection), request));
+    let service = service_fn(|request| {
+        let connection = Arc::clone(&connection);
+        async move {
+            connection.place.works();
+            let answer = serve(Arc::clone(&connection), request).await;
+            connection.place.waits_for_guest();
+            answer
+        }
+    });
     let mut http = http1(limits)
         .serve_connection(TokioIo::new(transport), service)
         .with_upgrades();
@@ -300,13 +328,24 @@ async fn converse(connection: Connection, transport: Transport) {
                 closing = true;
                 std::pin::Pin::new(&mut http).graceful_shutdown();
             }
+            is_guest = connection.place.asked_to_leave() => {
+                if !is_guest {
+                    return;
+                }
+                // The last answer may still be on its way.
+                std::pin::Pin::new(&mut http).graceful_shutdown();
+            }
         }
     };
     if let Err(error) = outcome {
         log::debug!("connection from {}: {error}", connection.peer);
         // hyper drops the stream after an error; TLS clients take that for an attack unless it is closed in order.
         if let Some(parts) = http.into_parts() {
-            let _ = parts.io.into_inner().shutdown().await;
+            let mut transport = parts.io.into_inner();
+            tokio::select! {
+                _ = transport.shutdown() => {}
+                _ = connection.place.asked_to_leave() => {}
+            }
         }
     }
 }

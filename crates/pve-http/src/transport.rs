@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use crate::counters;
+use crate::server::Hurry;
 use crate::tls::HTTP2;
 
 /// How long a closed connection is still read from. Unread bytes at close make the kernel send a reset, which can
@@ -37,6 +38,8 @@ pub(crate) struct Transport {
     patient: Arc<AtomicBool>,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
+    /// Tells that there is no time to linger.
+    hurry: Option<Hurry>,
 }
 
 /// What is left to do once our side is closed.
@@ -53,12 +56,19 @@ impl Transport {
             patient: Arc::default(),
             stalled: None,
             linger: None,
+            hurry: None,
         }
     }
 
     /// Lets a switch say whether there is a limit at the moment.
     pub(crate) fn patient_if(mut self, patient: Arc<AtomicBool>) -> Self {
         self.patient = patient;
+        self
+    }
+
+    /// Closes without lingering when others wait for the place.
+    pub(crate) fn in_a_hurry_if(mut self, hurry: Hurry) -> Self {
+        self.hurry = Some(hurry);
         self
     }
 
@@ -77,10 +87,15 @@ impl Transport {
         self
     }
 
+    /// Whether a reader may take its time: not while others wait for its place.
+    fn is_patient(&self) -> bool {
+        self.patient.load(Ordering::Relaxed) && !self.hurry.as_ref().is_some_and(Hurry::is_on)
+    }
+
     /// Passes a write's outcome on, unless there was no progress for too long.
     fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match (&outcome, self.stall_limit) {
-            (Poll::Pending, Some(limit)) if !self.patient.load(Ordering::Relaxed) => {
+            (Poll::Pending, Some(limit)) if !self.is_patient() => {
                 let timer = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
                 ready!(timer.as_mut().poll(cx));
                 Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
@@ -179,7 +194,8 @@ impl Transport {
             let Some(linger) = &mut self.linger else {
                 return Poll::Ready(());
             };
-            if linger.until.as_mut().poll(cx).is_ready() || linger.bytes_left == 0 {
+            let is_over = linger.bytes_left == 0 || self.hurry.as_ref().is_some_and(Hurry::is_on);
+            if is_over || linger.until.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
             let mut buf = ReadBuf::new(&mut scratch);

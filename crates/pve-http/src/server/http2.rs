@@ -63,6 +63,7 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
     }
     let mut phases = connection.phase.clone();
     let peer = connection.peer;
+    connection.place.works();
     let connection = Arc::new(connection);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -140,6 +141,8 @@ async fn answer(
         alive: connection.alive.clone(),
         slot: Arc::clone(&connection.slot),
         counted: Arc::clone(&connection.counted),
+        // What waits too long here is found by looking at the whole connection.
+        place: connection.place.apart(),
         stream: Some(Arc::clone(&slot)),
     };
     let is_head = request.method() == Method::HEAD;

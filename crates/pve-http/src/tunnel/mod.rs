@@ -31,14 +31,15 @@ use std::time::Duration;
 
 use pve_cfs::{Cfs, CfsError};
 use pve_schema::Context;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::access_log::{AccessLog, Entry};
 use crate::config::{HostFilter, Limits};
 use crate::counters;
-use crate::server::ACCEPT_PAUSE;
+use crate::server::{ACCEPT_PAUSE, Gate};
+use session::Viewer;
 
 /// How long `/etc/pve` may take to be read.
 const FILES: Duration = Duration::from_secs(5);
@@ -101,24 +102,26 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Accepts for ever; at the limit of open connections it waits for one to end.
+    /// Accepts for ever.
     async fn accept(self: Arc<Self>, listener: &TcpListener, alive: mpsc::Sender<()>) {
-        let slots = Arc::new(Semaphore::new(self.config.limits.connections));
+        let gate = Gate::new(self.config.limits.connections);
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                return;
-            };
-            match listener.accept().await {
-                Ok((stream, peer)) if self.lets_in(peer) => {
+            match gate.next(listener).await {
+                Ok(arrival) if self.lets_in(arrival.peer) => {
                     let (tunnel, alive) = (Arc::clone(&self), alive.clone());
                     tokio::spawn(async move {
-                        let _held = (slot, alive, counters::connection());
-                        tunnel.serve(stream, peer.ip()).await;
+                        let _held = (arrival.slot, alive, counters::connection());
+                        let viewer = Viewer {
+                            stream: arrival.stream,
+                            peer: arrival.peer.ip(),
+                            place: arrival.place,
+                        };
+                        session::serve(&tunnel, viewer).await;
                     });
                 }
-                Ok((_, peer)) => {
+                Ok(arrival) => {
                     counters::rejected();
-                    self.entry(peer.ip(), "-").write(self.context.now(), 403, None);
+                    self.entry(arrival.peer.ip(), "-").write(self.context.now(), 403, None);
                 }
                 Err(error) => {
                     log::error!("accept failed: {error}");
@@ -136,10 +139,6 @@ impl Tunnel {
     fn entry(&self, peer: IpAddr, line: &str) -> Entry {
         let log = Some(Arc::clone(&self.config.access_log));
         Entry::new(log, peer.to_string(), shown(line))
-    }
-
-    async fn serve(&self, stream: TcpStream, peer: IpAddr) {
-        session::serve(self, stream, peer).await;
     }
 }
 

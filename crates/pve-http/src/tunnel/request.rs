@@ -6,7 +6,7 @@
 use crate::head::{MAX_HEADER_BYTES, MAX_HEADER_LINES};
 
 /// Longest request line. A ticket needs a hundred bytes.
-const MAX_LINE: usize = 8192;
+pub(super) const MAX_LINE: usize = 8192;
 /// Most bytes of a whole head, with its line ends and the empty lines before it.
 pub const MAX_HEAD: usize = MAX_LINE + MAX_HEADER_BYTES + 1024;
 
@@ -71,6 +71,15 @@ impl Request {
             Some(values.join(", "))
         }
     }
+}
+
+/// How many bytes of whole empty lines the text begins with.
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(behind) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
 }
 
 /// What has been received so far.

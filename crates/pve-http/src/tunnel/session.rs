@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use pve_access::secret::{Secret, SpiceTarget};
 use pve_cfs::Cfs;
 use pve_schema::{Context, errno_text};
@@ -15,23 +15,45 @@ use super::Tunnel;
 use super::refused::Refused;
 use super::relay::{self, End, Pipes};
 use super::remote;
-use super::request::{self, Parsed, Request};
+use super::request::{self, HeadError, Parsed, Request};
 use crate::access_log::Entry;
 use crate::counters;
 use crate::head;
 use crate::local;
 use crate::refusal::Refusal;
+use crate::server::Place;
 use crate::transport::{Transport, Wire};
 
 /// The only method.
 const METHOD: &str = "CONNECT";
 /// Ports that SPICE may have; a signed ticket does not open others.
 const PORTS: std::ops::RangeInclusive<u16> = 61_000..=61_999;
+/// What a viewer's head fits in: most are read at once.
+const USUAL_HEAD: usize = 1024;
+/// Most bytes of empty lines before a request.
+const MAX_EMPTY: usize = 1024;
+
+/// Who has just connected.
+pub(super) struct Viewer {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    /// It may be asked to leave until its request is there.
+    pub(super) place: Place,
+}
 
 /// Serves one connection to its end.
-pub(super) async fn serve(tunnel: &Tunnel, mut client: TcpStream, peer: IpAddr) {
+pub(super) async fn serve(tunnel: &Tunnel, viewer: Viewer) {
+    let Viewer {
+        stream: mut client,
+        peer,
+        place,
+    } = viewer;
     let mut received = BytesMut::new();
-    let head = timeout(tunnel.config.limits.idle, read_head(&mut client, &mut received)).await;
+    let head = tokio::select! {
+        head = timeout(tunnel.config.limits.idle, read_head(&mut client, &mut received)) => head,
+        _ = place.asked_to_leave() => return,
+    };
+    place.works();
     let request = match head {
         Ok(Ok(Some(request))) => request,
         Ok(Ok(None)) => return vanished(tunnel, peer, &received, "Broken pipe"),
@@ -61,14 +83,29 @@ pub(super) async fn serve(tunnel: &Tunnel, mut client: TcpStream, peer: IpAddr) 
 }
 
 /// Reads until the head is complete; `None` if the client goes before that.
+///
+/// What has come is looked at once per line and not once per packet, and empty lines before the request are thrown away:
+/// a client that sends byte by byte costs no more than others.
 async fn read_head(client: &mut TcpStream, received: &mut BytesMut) -> Result<Option<Request>, Refused> {
+    let mut thrown_away = 0;
     loop {
-        if let Parsed::Whole(request) = request::parse(received)? {
-            return Ok(Some(request));
-        }
+        received.reserve(USUAL_HEAD);
+        let before = received.len();
         match client.read_buf(received).await {
             Ok(0) | Err(_) => return Ok(None),
             Ok(_) => {}
+        }
+        let is_line = received.get(before..).unwrap_or_default().contains(&b'\n');
+        let empty = request::empty_lines(received);
+        received.advance(empty);
+        thrown_away += empty;
+        if thrown_away > MAX_EMPTY {
+            return Err(HeadError::TooLarge.into());
+        }
+        if (is_line || received.len() > request::MAX_LINE)
+            && let Parsed::Whole(request) = request::parse(received)?
+        {
+            return Ok(Some(request));
         }
     }
 }

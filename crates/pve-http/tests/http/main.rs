@@ -3,6 +3,7 @@
 // Tests state what must hold.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abuse;
 mod calls;
 mod connections;
 mod downloads;

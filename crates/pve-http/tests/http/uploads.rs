@@ -156,6 +156,54 @@ async fn uploads_against_the_rules_are_refused_and_leave_nothing() {
     assert_eq!(answer.line, "HTTP/1.1 411 Length Required");
 }
 
+/// No part of a body takes more memory than its limit, and a body that has none of a file's parts leaves none.
+#[tokio::test]
+async fn oversized_parts_are_refused_early() {
+    let lab = Lab::new();
+    let (_daemon, proxy) = pair(&lab, false);
+    let headers = format!("{TOKEN}{MULTIPART}");
+    let long = "x".repeat(70_000);
+    let line = "Content-Disposition: form-data; name";
+    for (headers, body, expected) in [
+        (headers.clone(), field("content", &long), "501 for data too large"),
+        (
+            headers.clone(),
+            field("content", &long[..40_000]) + &field("checksum", &long[..40_000]),
+            "501 for data too large",
+        ),
+        (
+            headers.clone(),
+            format!("--XX\r\n{line}=\"{long}\"\r\n\r\n"),
+            "500 upload failed",
+        ),
+        (headers.clone(), format!("--XX\r\nX: {long}"), "500 upload failed"),
+        (headers.clone(), format!("--XX{long}"), "500 upload failed"),
+        (
+            headers.clone(),
+            format!("--XX{}", " ".repeat(70_000)),
+            "500 upload failed",
+        ),
+        (headers.clone(), long.repeat(100), "500 upload failed"),
+        (
+            headers.clone(),
+            field("content", "iso").repeat(20_000),
+            "500 upload failed",
+        ),
+        (
+            headers.replace("=XX", &format!("={}", &long[..201])),
+            String::new(),
+            &format!(
+                "501 upload 'Content-Type 'multipart/form-data; boundary={}' not implemented",
+                &long[..201]
+            ),
+        ),
+    ] {
+        let answer = proxy.send("POST", TARGET, &headers, &body).await;
+        assert_eq!(answer.line, format!("HTTP/1.1 {expected}"), "{body:.80}");
+        assert_eq!(spooled(&lab), 0);
+    }
+}
+
 #[tokio::test]
 async fn an_upload_that_breaks_off_leaves_nothing() {
     let lab = Lab::new();
