@@ -85,14 +85,10 @@ fn examine(context: &Context) -> Vec<Finding> {
         };
         match problem.subject {
             Subject::Setting(key) => examination.add(severity, key, &problem.text, check::remedy(key)),
-            Subject::File(path) => {
-                let remedy =
-                    "'pvecm updatecerts' makes the node's certificate; www-data must be able to read its files.";
-                examination.findings.push(Finding {
-                    severity,
-                    ..check::about_file(path, &problem.text, remedy)
-                });
-            }
+            Subject::File(path) => examination.findings.push(Finding {
+                severity,
+                ..check::about_file(path, &problem.text, problem.remedy)
+            }),
         }
     }
     examination.findings

@@ -90,12 +90,20 @@ impl Node {
     }
 
     fn make_certificate(&self, name: &str, subject: &str) {
+        self.make_certificate_for(name, subject, 60, &format!("-addext subjectAltName=DNS:{subject}"));
+    }
+
+    /// One that is good for so many days from now on, with more of `openssl req`'s options.
+    fn make_certificate_for(&self, name: &str, subject: &str, days: u32, more: &str) {
         let base = self.path("etc/pve/nodes/node1").join(name);
         let base = base.display();
         let options = format!(
-            "req -x509 -nodes -newkey rsa:2048 -subj /CN={subject} -days 2 -keyout {base}.key.new -out {base}.pem.new"
+            "req -x509 -nodes -newkey rsa:2048 -subj /CN={subject} -days {days} {more} -keyout {base}.key.new -out {base}.pem.new"
         );
-        let run = Command::new("openssl").args(options.split(' ')).output().unwrap();
+        let run = Command::new("openssl")
+            .args(options.split_whitespace())
+            .output()
+            .unwrap();
         assert!(run.status.success(), "{run:?}");
         for ending in ["key", "pem"] {
             let file = PathBuf::from(format!("{base}.{ending}"));
@@ -625,4 +633,72 @@ fn a_check_looks_at_certificates_and_their_ciphers() {
     assert_eq!(code, Some(1), "{text}");
     let expected = "/etc/pve/local/pve-ssl.key: failed to load local private key (key_file or key)\n";
     assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn a_check_looks_at_the_dates_and_names_of_certificates() {
+    let node = Node::new("");
+    let file = "/etc/pve/local/pve-ssl.pem:";
+    for (days, subject, expected, code) in [
+        (60, "node1", String::new(), 0),
+        (20, "node1", format!("{file} warning: the certificate expires in "), 0),
+        (
+            60,
+            "other.example",
+            format!("{file} warning: the certificate does not name the node 'node1' in its subjectAltName\n"),
+            0,
+        ),
+        (60, "NODE1.example", String::new(), 0),
+    ] {
+        node.make_certificate_for(
+            "pve-ssl",
+            subject,
+            days,
+            &format!("-addext subjectAltName=DNS:{subject}"),
+        );
+        let (text, found) = check(&node, "check");
+        assert!(text.contains(&expected), "{text}");
+        assert_eq!(found, Some(code), "{text}");
+        if expected.is_empty() {
+            assert_eq!(text, "pveproxy: 0 error(s), 0 warning(s)\n");
+        }
+    }
+    node.make_certificate_for("pve-ssl", "node1", 20, "-addext subjectAltName=DNS:node1");
+    assert!(
+        check(&node, "check")
+            .0
+            .contains("day(s)\n    'pvecm updatecerts --force' makes a new one.\n")
+    );
+    node.make_certificate("pve-ssl", "node1");
+    // The web interface's own one may have any name, but must have one.
+    node.make_certificate_for(
+        "pveproxy-ssl",
+        "web.example",
+        60,
+        "-addext subjectAltName=DNS:web.example",
+    );
+    assert_eq!(check(&node, "check").0, "pveproxy: 0 error(s), 0 warning(s)\n");
+    node.make_certificate_for("pveproxy-ssl", "web.example", 60, "");
+    let (text, code) = check(&node, "check");
+    let expected = "/etc/pve/local/pveproxy-ssl.pem: warning: the certificate names no host in its subjectAltName";
+    assert!(text.starts_with(expected), "{text}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_check_knows_where_metrics_may_be() {
+    for (value, expected, code) in [
+        ("127.0.0.1:9226", "pveproxy: 0 error(s)".to_owned(), 0),
+        (
+            "0.0.0.0:9226",
+            "/etc/default/pveproxy:1: error: METRICS_LISTEN: '0.0.0.0:9226' is no loopback address with a port\n    Use"
+                .to_owned(),
+            1,
+        ),
+    ] {
+        let node = Node::new(&format!("METRICS_LISTEN={value}\n"));
+        let (text, found) = check(&node, "check");
+        assert!(text.starts_with(&expected), "{text}");
+        assert_eq!(found, Some(code));
+    }
 }

@@ -3,6 +3,7 @@
 //! Kept as upstream has it – unique prefixes, one or two dashes, texts and exit codes – because units, scripts and
 //! administrators' fingers rely on it. The options that choose a lab are this project's.
 
+mod completion;
 mod parse;
 mod usage;
 mod verbs;
@@ -50,6 +51,10 @@ pub fn main(program: &'static Program) -> ExitCode {
         if let Some((_, run)) = hidden {
             return run(rest);
         }
+    }
+    if arguments == ["completion", "bash"] {
+        print!("{}", completion::bash(program.name));
+        return ExitCode::SUCCESS;
     }
     match parse::command(program, &arguments) {
         Ok(parse::Command::Help(text)) => {

@@ -37,9 +37,9 @@ pub(super) enum Command {
 }
 
 /// The option names, for unique prefixes.
-const OPTIONS: [&str; 6] = ["address", "debug", "foreground", "instance", "node", "root"];
+pub(super) const OPTIONS: [&str; 6] = ["address", "debug", "foreground", "instance", "node", "root"];
 /// The verbs by name, for unique prefixes.
-const VERBS: [(&str, Verb); 6] = [
+pub(super) const VERBS: [(&str, Verb); 6] = [
     ("check", Verb::Check),
     ("help", Verb::Help),
     ("restart", Verb::Restart),

@@ -302,7 +302,7 @@ impl Master {
     /// Ends workers that show no life any more; they are replaced like any that died. Under `--debug` somebody may be
     /// holding one with a debugger.
     fn end_hung_workers(&mut self) {
-        let current = self.workers.iter().map(|worker| (worker.pid, worker.status.is_none()));
+        let current = self.workers.iter().map(|worker| (worker.pid, worker.serves));
         let old = self.old.iter().map(|pid| (*pid, false));
         let workers: Vec<(Pid, bool)> = current.chain(old).collect();
         for pid in self.pulse.look(Instant::now(), &workers, slots::beats) {
@@ -364,9 +364,12 @@ impl Master {
             let Some(status) = &worker.status else { continue };
             let mut byte = [0];
             match nix::unistd::read(status, &mut byte) {
-                Ok(1) => worker.status = None,
+                Ok(1) => {
+                    worker.status = None;
+                    worker.serves = true;
+                }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                // Gone without a word; SIGCHLD follows. Keeping the pipe would make the loop turn.
+                // Failed or gone without a word; SIGCHLD follows. Keeping the pipe would make the loop turn.
                 _ => worker.status = None,
             }
         }

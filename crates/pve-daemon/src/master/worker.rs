@@ -24,8 +24,10 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) struct Worker {
     pub(crate) pid: Pid,
     pub(crate) started: Instant,
-    /// Where it says that it is ready; `None` once it did.
+    /// Where it says that it is ready; `None` once it did, or never will.
     pub(crate) status: Option<OwnedFd>,
+    /// It accepts connections.
+    pub(crate) serves: bool,
 }
 
 /// Forks a worker. The child closes `masters_own`: what only the master may hold.
@@ -56,6 +58,7 @@ pub(crate) fn spawn(
                 pid: child,
                 started: Instant::now(),
                 status: Some(read),
+                serves: false,
             })
         }
         ForkResult::Child => {

@@ -5,7 +5,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{SignatureAlgorithm, sign};
 
 use super::certificate::{self, Pair};
-use super::{TlsError, TlsSettings, provider};
+use super::{TlsError, TlsSettings, provider, validity};
 
 /// What a problem is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,16 @@ pub struct Problem {
     pub is_fatal: bool,
     /// What is wrong.
     pub text: String,
+    /// What to do about it, if it is a file's.
+    pub remedy: &'static str,
 }
+
+/// What to do about a certificate or key that cannot be used at all.
+const MAKE: &str = "'pvecm updatecerts' makes the node's certificate; www-data must be able to read its files.";
+/// What to do about a pair that is none.
+const PAIR: &str = "Certificate and key must belong together: put both from the same order, the leaf first.";
+/// For settings, the remedy is the setting's.
+const NONE: &str = "";
 
 /// Looks at settings, certificates, keys and Diffie-Hellman parameters as the server would.
 pub fn check(settings: &TlsSettings) -> Vec<Problem> {
@@ -58,6 +67,7 @@ pub fn check(settings: &TlsSettings) -> Vec<Problem> {
                     subject: Subject::Setting(key),
                     is_fatal: false,
                     text: text.clone(),
+                    remedy: NONE,
                 });
             }
         }
@@ -71,6 +81,10 @@ pub fn check(settings: &TlsSettings) -> Vec<Problem> {
     }
     match certificate::choose(settings).and_then(|pair| algorithm(&pair).map(|algorithm| (pair, algorithm))) {
         Ok((pair, algorithm)) => {
+            if let Ok((chain, _)) = pair.read() {
+                let context = &settings.context;
+                problems.extend(validity::check(&pair, &chain, &context.site, context.now()));
+            }
             if let Some(file) = &settings.key_file
                 && !pair.is_own()
             {
@@ -79,6 +93,7 @@ pub fn check(settings: &TlsSettings) -> Vec<Problem> {
                     subject: Subject::Setting("TLS_KEY_FILE"),
                     is_fatal: false,
                     text,
+                    remedy: NONE,
                 });
             }
             let is_rsa = algorithm == SignatureAlgorithm::RSA;
@@ -87,6 +102,7 @@ pub fn check(settings: &TlsSettings) -> Vec<Problem> {
                     subject: Subject::Setting("CIPHERS"),
                     is_fatal: settings.disable_tls13,
                     text: format!("no cipher of the list goes with the key of {}", pair.certificate_path),
+                    remedy: NONE,
                 });
             }
         }
@@ -120,5 +136,9 @@ fn fatal(error: &TlsError) -> Problem {
         subject,
         is_fatal: true,
         text: error.to_string(),
+        remedy: match error {
+            TlsError::Rustls { .. } => PAIR,
+            _ => MAKE,
+        },
     }
 }

@@ -6,7 +6,7 @@
 //! | [`suites`], [`cipher_list`] | OpenSSL's names of ciphers, and its language of lists of them |
 //! | `provider` | which of them are to be had, in the administrator's order |
 //! | [`dh_params`], `dhe` | finite-field Diffie-Hellman, which rustls has not |
-//! | `check` | what is wrong with the settings, for the verb `check` |
+//! | `check`, `validity` | what is wrong with the settings and certificates, for the verb `check` |
 //! | `tickets` | resuming a session with any worker |
 //! | `live` | the configuration in use, and its replacement when a file changes |
 //!
@@ -21,6 +21,7 @@ mod live;
 mod provider;
 pub mod suites;
 mod tickets;
+mod validity;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,109 @@
+"""What daemons tell systemd: through a real socket, by the real binaries."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from daemons import Daemon, Root
+from lab import wait_for
+
+DAEMONS = ["pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler", "qmeventd"]
+
+
+@pytest.fixture(scope="module")
+def root(playground):
+    return Root(playground / "notify")
+
+
+@pytest.mark.parametrize("name", DAEMONS)
+def test_ready_reloading_stopping_and_the_watchdog(root, name):
+    with Daemon(root, name, watchdog=20, notify=True) as daemon:
+        told = daemon.notifications
+        ready = told.wait("READY")
+        assert (ready["READY"], ready["pid"]) == ("1", daemon.pid), "NotifyAccess=main is enough"
+        count = len(daemon.workers())
+        assert ready["STATUS"] == f"{count} worker(s)"
+        assert told.wait("WATCHDOG")["pid"] == daemon.pid
+
+        before = time.clock_gettime(time.CLOCK_MONOTONIC)
+        workers = daemon.workers()
+        daemon.reload()
+        reloading = told.wait("RELOADING")
+        after = time.clock_gettime(time.CLOCK_MONOTONIC)
+        assert reloading["RELOADING"] == "1"
+        assert before <= int(reloading["MONOTONIC_USEC"]) / 1e6 <= after, "Type=notify-reload compares it"
+        assert reloading["pid"] == daemon.pid
+        ready = told.wait("READY")
+        assert ready["STATUS"] == f"{count} worker(s), {count} of before"
+        wait_for("the old workers are gone", lambda: not set(workers) & set(daemon.workers()))
+        last = wait_for(
+            "the status says so", lambda: (m := told.wait("STATUS"))["STATUS"] == f"{count} worker(s)" and m, every=0
+        )
+        assert last["pid"] == daemon.pid
+        # The image that the reload executed has its watchdog, too.
+        assert told.wait("WATCHDOG")["WATCHDOG"] == "1"
+
+        os.kill(daemon.pid, signal.SIGTERM)
+        assert told.wait("STOPPING")["STOPPING"] == "1"
+        assert daemon.process.wait(timeout=30) == 0
+
+
+def test_a_watchdog_meant_for_another_process_is_not_fed(root):
+    with Daemon(root, "pvescheduler", notify=True) as daemon:
+        assert daemon.notifications.wait("READY")
+        os.kill(daemon.pid, signal.SIGTERM)
+        messages = [daemon.notifications.wait("STATUS")]
+        assert daemon.process.wait(timeout=30) == 0
+        assert not any("WATCHDOG" in message for message in messages)
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_daemon_lives_on(root):
+    root.settings("MAX_WORKERS=2\n")
+    with Daemon(root, "pveproxy", watchdog=20, notify=True) as daemon:
+        daemon.notifications.wait("READY")
+        victim, other = daemon.workers()
+        os.kill(victim, signal.SIGSTOP)
+        daemon.logged(f"worker {victim} hangs, killing it")
+        daemon.logged(f"worker {victim} died: signal SIGKILL")
+        wait_for("another worker", lambda: len(daemon.workers()) == 2 and victim not in daemon.workers())
+        assert other in daemon.workers(), "the other one goes on"
+        assert daemon.notifications.wait("WATCHDOG")
+        # All at once: systemd need not step in either.
+        hung = daemon.workers()
+        for worker in hung:
+            os.kill(worker, signal.SIGSTOP)
+        for worker in hung:
+            daemon.logged(f"worker {worker} hangs, killing it")
+        wait_for("new workers", lambda: len(daemon.workers()) == 2 and not set(hung) & set(daemon.workers()))
+        assert daemon.notifications.wait("WATCHDOG")
+
+
+def test_the_watchdog_is_fed_only_while_a_worker_serves(root):
+    root.settings("MAX_WORKERS=1\n")
+    logs = root.access_log.parent
+    away = logs.with_name("away")
+    logs.rename(away)
+    logs.write_text("no directory\n")
+    try:
+        with Daemon(root, "pveproxy", watchdog=4, notify=True) as daemon:
+            daemon.logged("unable to open log file '/var/log/pveproxy/access.log' - Not a directory")
+
+            def is_silent():
+                try:
+                    while "WATCHDOG" not in daemon.notifications.next(seconds=4):
+                        pass
+                except TimeoutError:
+                    return True
+
+            wait_for("the watchdog starves", is_silent, every=0)
+            assert daemon.process.poll() is None, "whether to restart it is systemd's business"
+            logs.unlink()
+            away.rename(logs)
+            # The next attempt is after five seconds.
+            assert daemon.notifications.wait("WATCHDOG")
+    finally:
+        if away.exists():
+            logs.unlink()
+            away.rename(logs)
