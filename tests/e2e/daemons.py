@@ -42,10 +42,10 @@ class Root:
 class Daemon:
     """A daemon in the foreground; its master is the process that was started."""
 
-    def __init__(self, root, name, watchdog=None, notify=False):
+    def __init__(self, root, name, watchdog=None, watchdog_pid="$$", notify=False):
         self.root, self.name = root, name
         self.log_path = root.path.with_name(f"{root.path.name}-{name}.log")
-        self.watchdog = watchdog
+        self.watchdog, self.watchdog_pid = watchdog, watchdog_pid
         self.notifications = Notifications(root.path / f"run/{name}.notify") if notify else None
 
     def __enter__(self):
@@ -56,7 +56,7 @@ class Daemon:
             environment["NOTIFY_SOCKET"] = str(self.notifications.path)
         if self.watchdog:
             environment["WATCHDOG_USEC"] = str(int(self.watchdog * 1_000_000))
-            script = 'export WATCHDOG_PID=$$; exec "$@"'
+            script = f'export WATCHDOG_PID={self.watchdog_pid}; exec "$@"'
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
                 ["sh", "-c", script, "sh", BINARIES / self.name, "start", "--root", self.root.path],
