@@ -62,6 +62,8 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let drain = pipe::Receiver::from_owned_fd(worker.drain_fd().try_clone_to_owned()?)?;
+        // From here on it is expected to.
+        worker.beat();
         worker.ready();
         let told = async {
             // An error here means that nobody can tell this worker anything any more.

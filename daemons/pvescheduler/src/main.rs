@@ -73,6 +73,7 @@ fn init(_start: &Start) -> Result<Service, BoxError> {
 
 /// The loop. A round that has begun is finished before this worker heeds a stop or a reload.
 fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    worker.beat();
     worker.ready();
     let mut rounds = Rounds::new(&worker.context);
     loop {

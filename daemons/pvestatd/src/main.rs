@@ -68,6 +68,7 @@ fn init(_start: &Start) -> Result<Service, BoxError> {
 
 /// The loop. Unlike upstream's, the first cycle does not wait: a guest has a name in lists from then on.
 fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    worker.beat();
     worker.ready();
     let mut cycle = Cycle::new(&worker.context);
     loop {
