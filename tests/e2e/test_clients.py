@@ -239,6 +239,8 @@ def use(browser, lab, protocol):
     assert outcome["nodes"] == [lab.node] and outcome["user"] == "admin@pve"
     assert outcome["protocol"] == "binary" and "login:" in outcome["seen"], outcome
     # The pages of /api2/html are for a browser too, and it is logged in by now.
+    browser.open(f"{lab.url}/api2/html")
+    assert "nodes" in browser.run("[...document.querySelectorAll('h5 a')].map((link) => link.textContent)")
     browser.open(f"{lab.url}/api2/html/nodes")
     assert browser.run("document.querySelector('h5 a').textContent") == lab.node
 

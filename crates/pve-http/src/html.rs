@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::SET_COOKIE;
 use pve_access::{AccessControl, Credentials, credentials};
-use pve_contract::{Verb, paths, route};
+use pve_contract::{Verb, route};
 use pve_rest::{Admitted, ApiError, Pipeline, Role};
 use pve_schema::ids::AuthId;
 use pve_schema::text::encode_component;
@@ -29,8 +29,8 @@ pub(crate) struct Page {
     verb: Verb,
     /// The path of the call, without a slash at the end.
     path: String,
-    /// What lies below it: the name of a parameter, or fixed names.
-    below: Vec<&'static str>,
+    /// The property of a row that names what lies below it.
+    child: Option<&'static str>,
     /// The token that scripts of the page send along with changes.
     token: Option<String>,
 }
@@ -41,7 +41,7 @@ impl Page {
         let head = &admitted.head;
         let components = head.path.split('/').filter(|component| !component.is_empty());
         let path: String = components.map(|component| format!("/{component}")).collect();
-        let template = route(head.verb, &path).map(|route| route.method.path);
+        let method = route(head.verb, &path).map(|route| route.method);
         let caller = admitted.caller.as_ref();
         let by_ticket = matches!(head.credentials, Credentials::Ticket(_));
         let token = caller.filter(|_| by_ticket).and_then(|caller| token(pipeline, caller));
@@ -51,7 +51,7 @@ impl Page {
                 Role::Root => "API Inspector",
             },
             verb: head.verb,
-            below: template.map(below).unwrap_or_default(),
+            child: method.ok().and_then(|method| method.returns.child_key()),
             path,
             token,
         }
@@ -152,18 +152,11 @@ impl Page {
 
     /// The component that a row stands for.
     fn leads_to(&self, row: &Map<String, Value>) -> Option<String> {
-        let text = |value: &Value| match value {
+        match row.get(self.child?)? {
             Value::String(text) => Some(text.clone()),
             Value::Number(number) => Some(number.to_string()),
             _ => None,
-        };
-        if let [parameter] = self.below.as_slice()
-            && let Some(name) = parameter.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'))
-        {
-            return row.get(name).and_then(text);
         }
-        let mut names = row.values().filter_map(text);
-        names.find(|name| self.below.contains(&name.as_str()))
     }
 }
 
@@ -177,19 +170,6 @@ const LOGIN_FORM: &str = "<form method=\"post\" action=\"/api2/html/access/ticke
 fn token(pipeline: &Pipeline, caller: &AuthId) -> Option<String> {
     let AuthId::User(user) = caller else { return None };
     AccessControl::load(&pipeline.context).ok()?.csrf_token(user).ok()
-}
-
-/// What lies directly below a path of the contract.
-fn below(template: &'static str) -> Vec<&'static str> {
-    let template = template.trim_end_matches('/');
-    let rest = |path: &'static str| path.strip_prefix(template)?.strip_prefix('/');
-    let mut names: Vec<&str> = paths()
-        .iter()
-        .filter_map(|path| rest(path)?.split('/').next())
-        .filter(|name| !name.is_empty())
-        .collect();
-    names.dedup();
-    names
 }
 
 /// A path for a link.
@@ -210,12 +190,12 @@ fn pretty(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn page(verb: Verb, path: &str, template: &'static str) -> Page {
+    fn page(verb: Verb, path: &str) -> Page {
         Page {
             title: "Proxmox VE API",
             verb,
             path: path.to_owned(),
-            below: below(template),
+            child: route(verb, path).unwrap().method.returns.child_key(),
             token: Some("65B0C0DE:abc".to_owned()),
         }
     }
@@ -229,23 +209,22 @@ mod tests {
 
     #[test]
     fn rows_lead_to_what_is_below_them() {
-        let nodes = page(Verb::Get, "/nodes", "/nodes");
-        assert_eq!(nodes.below, ["{node}"]);
+        let nodes = page(Verb::Get, "/nodes");
         let html = text(&nodes.reply(&json!([{"node": "n2", "x": "<b>"}, {"node": "n1"}])));
         let at = |part: &str| html.find(part).unwrap_or_else(|| panic!("{part} in {html}"));
         assert!(at("<a href=\"/api2/html/nodes/n1\">n1</a>") < at("<a href=\"/api2/html/nodes/n2\">n2</a>"));
         assert!(html.contains("&lt;b&gt;") && !html.contains("<b>"));
-        let index = page(Verb::Get, "/cluster", "/cluster");
-        let html = text(&index.reply(&json!([{"name": "tasks"}, {"name": "nothing below"}])));
+        let index = page(Verb::Get, "/cluster");
+        let html = text(&index.reply(&json!([{"name": "tasks"}, {"other": "nothing below"}])));
         assert!(html.contains("<a href=\"/api2/html/cluster/tasks\">") && !html.contains("nothing%20below"));
-        let root = page(Verb::Get, "", "/");
+        let root = page(Verb::Get, "");
         let html = text(&root.reply(&json!([{"subdir": "access"}])));
         assert!(html.contains("<a href=\"/api2/html/access\">"), "{html}");
     }
 
     #[test]
     fn other_answers_are_shown_and_nothing_in_them_is_markup() {
-        let version = page(Verb::Get, "/version", "/version");
+        let version = page(Verb::Get, "/version");
         let answer = version.reply(&json!({"version": "9.2", "a": "</pre><script>"}));
         let html = text(&answer);
         assert!(
@@ -260,9 +239,9 @@ mod tests {
 
     #[test]
     fn a_login_sets_the_cookie_and_leads_to_the_root() {
-        let form = page(Verb::Get, LOGIN, LOGIN).reply(&Value::Null);
+        let form = page(Verb::Get, LOGIN).reply(&Value::Null);
         assert!(text(&form).contains("<form method=\"post\""));
-        let done = page(Verb::Post, LOGIN, LOGIN).reply(&json!({"ticket": "PVE:root@pam:65B0C0DE::aGVsbG8+/w=="}));
+        let done = page(Verb::Post, LOGIN).reply(&json!({"ticket": "PVE:root@pam:65B0C0DE::aGVsbG8+/w=="}));
         assert_eq!(
             (done.status, done.message.as_str()),
             (StatusCode::MOVED_PERMANENTLY, "Moved")
@@ -272,7 +251,7 @@ mod tests {
             done.headers[SET_COOKIE],
             "PVEAuthCookie=PVE%3Aroot%40pam%3A65B0C0DE%3A%3AaGVsbG8%2B%2Fw%3D%3D; path=/; secure; SameSite=Lax;"
         );
-        let refused = page(Verb::Post, LOGIN, LOGIN).error(&ApiError::status(401, "authentication failure\n"));
+        let refused = page(Verb::Post, LOGIN).error(&ApiError::status(401, "authentication failure\n"));
         assert!(text(&refused).contains("Error 401:</b> authentication failure</div>\n<form"));
     }
 }

@@ -1,5 +1,6 @@
 //! The handlers that the web daemon runs itself, because they need no privilege. The folders mirror the URL tree.
 
+mod index;
 mod nodes;
 pub mod version;
 
@@ -7,6 +8,7 @@ use pve_rest::Registry;
 
 /// Binds every handler of this crate.
 pub fn register(registry: &mut Registry) {
+    index::register(registry);
     nodes::register(registry);
     version::register(registry);
 }

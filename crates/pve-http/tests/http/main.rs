@@ -11,6 +11,7 @@ mod files;
 mod formats;
 mod forwarding;
 mod http2;
+mod http2_abuse;
 mod nodes;
 mod support;
 mod tls;
