@@ -1,7 +1,7 @@
 //! HTTP/2, for clients that choose it where the administrator offers it (`HTTP2=1`, RFC 9113).
 //!
 //! ```text
-//! OPEN ──idle, drain, or too many connections──▶ LEAVING (GOAWAY) ──streams ended──▶ closed
+//! OPEN ──idle, drain, or no room for others─────▶ LEAVING (GOAWAY) ──streams ended──▶ closed
 //!  └──────── an answer is left alone for too long, or LEAVING takes too long ──────▶ dropped
 //! ```
 //!
@@ -63,7 +63,6 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
     }
     let mut phases = connection.phase.clone();
     let peer = connection.peer;
-    connection.place.works();
     let connection = Arc::new(connection);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -82,6 +81,8 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
     let mut looks = interval((limits.idle.min(limits.stream_stall) / LOOKS).max(Duration::from_millis(1)));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut leaving: Option<Instant> = None;
+    // Somebody else waits for this place.
+    let mut hurried = false;
     loop {
         tokio::select! {
             outcome = &mut http => {
@@ -92,6 +93,14 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
             }
             _ = phases.wait_for(|phase| *phase == Phase::Closing), if leaving.is_none() => {
                 leaving = Some(Instant::now());
+                http.as_mut().graceful_shutdown();
+            }
+            is_guest = connection.place.asked_to_leave() => {
+                if !is_guest || hurried {
+                    return;
+                }
+                hurried = true;
+                leaving.get_or_insert_with(Instant::now);
                 http.as_mut().graceful_shutdown();
             }
             () = life.spent.notified(), if leaving.is_none() => {
@@ -110,6 +119,7 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
                         http.as_mut().graceful_shutdown();
                     }
                     Some(since) if is_idle && since.elapsed() >= limits.idle => return,
+                    Some(_) if hurried && life.idle_for().is_some() => return,
                     _ => {}
                 }
             }
@@ -123,7 +133,7 @@ async fn answer(
     life: Arc<Life>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let stream = Stream::open(life);
+    let stream = Stream::open(life, Arc::clone(&connection));
     let streams = Arc::clone(&connection.shared.streams);
     let slot = streams.acquire_owned().await.map(Arc::new);
     let slot = slot.map_err(|_| Refusal::Vanished("Connection reset by peer"))?;
@@ -217,6 +227,20 @@ impl Life {
         }
     }
 
+    /// One more request; whether it is the only one.
+    fn begin(&self) -> bool {
+        self.open.fetch_add(1, Ordering::Relaxed) == 0
+    }
+
+    /// One request less; whether it was the last.
+    fn end(&self) -> bool {
+        let was_last = self.open.fetch_sub(1, Ordering::Relaxed) == 1;
+        if was_last {
+            *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        was_last
+    }
+
     /// How long no request has been under way.
     fn idle_for(&self) -> Option<Duration> {
         let is_idle = self.open.load(Ordering::Relaxed) == 0;
@@ -273,19 +297,22 @@ impl Pulse {
 /// A request under way, until its answer has been given to the library.
 struct Stream {
     life: Arc<Life>,
+    connection: Arc<Connection>,
 }
 
 impl Stream {
-    fn open(life: Arc<Life>) -> Self {
-        life.open.fetch_add(1, Ordering::Relaxed);
-        Self { life }
+    fn open(life: Arc<Life>, connection: Arc<Connection>) -> Self {
+        if life.begin() {
+            connection.place.works();
+        }
+        Self { life, connection }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.life.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *self.life.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        if self.life.end() {
+            self.connection.place.waits_for_guest();
         }
     }
 }
@@ -373,13 +400,13 @@ mod tests {
     #[tokio::test]
     async fn a_large_answer_is_given_away_in_pieces_and_shows_when_nobody_takes_them() {
         let life = Arc::new(Life::new());
-        let stream = Stream::open(Arc::clone(&life));
+        life.begin();
         let whole = Bytes::from((0..40_000_u32).map(|n| n as u8).collect::<Vec<_>>());
         let mut body = Watched {
             body: Full::new(whole.clone()).map_err(|never| match never {}).boxed_unsync(),
             rest: Bytes::new(),
             pulse: life.pulse(false),
-            _held: stream,
+            _held: (),
         };
         assert!(life.idle_for().is_none());
         assert!(!life.is_stalled(Duration::from_secs(60)));
@@ -393,7 +420,7 @@ mod tests {
         }
         assert_eq!((seen, sizes), (whole.to_vec(), vec![16_384, 16_384, 7_232]));
         drop(body);
-        assert!(life.idle_for().is_some());
+        assert!(life.end() && life.idle_for().is_some());
         assert!(!life.is_stalled(Duration::ZERO), "nothing is left that could wait");
     }
 }

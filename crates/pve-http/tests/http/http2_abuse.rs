@@ -166,6 +166,38 @@ async fn who_says_nothing_after_the_handshake_is_hung_up_on() {
 }
 
 #[tokio::test]
+async fn idle_connections_make_room() {
+    let (server, connector) = serve(|config| {
+        config.limits.connections = 2;
+        config.limits.idle = Duration::from_secs(600);
+        config.limits.stream_stall = Duration::from_secs(1);
+    });
+    let mut silent = connect(&server, &connector).await;
+    silent.write_all(PREFACE).await.unwrap();
+    let mut guest = connect(&server, &connector).await;
+    let asked = [PREFACE, &frame(HEADERS_FRAME, END_STREAM_AND_HEADERS, 1, HEADERS)].concat();
+    guest.write_all(&asked).await.unwrap();
+    let mut told = Vec::new();
+    soon(async {
+        while !told.windows(7).any(|part| part == b"</html>") {
+            assert!(guest.read_buf(&mut told).await.unwrap() > 0, "answered");
+        }
+    })
+    .await;
+    // Who has had an answer goes after who has not, so the two newcomers ask.
+    let mut newcomers = Vec::new();
+    for left in [&mut silent, &mut guest] {
+        let mut newcomer = secure(&server, &connector).await;
+        newcomer
+            .send(format!("GET /api2/json/version HTTP/1.1\r\n{TOKEN}\r\n").as_bytes())
+            .await;
+        assert_eq!(newcomer.answer().await.line, "HTTP/1.1 200 OK");
+        newcomers.push(newcomer);
+        soon(left.read_to_end(&mut told)).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn large_heads_are_refused_as_on_http_1() {
     let (server, connector) = serve(|_| {});
     for (lines, size) in [(1, 8200), (63, 1), (1, 15_000)] {
