@@ -62,9 +62,10 @@ class Bridge:
 class Lab:
     """A running `pve-lab start`."""
 
-    def __init__(self, root, *options):
+    def __init__(self, root, *options, prefix=()):
         self.root = pathlib.Path(root)
         self.options = options
+        self.prefix = prefix
         self.log_path = self.root.with_name(self.root.name + ".log")
 
     def __enter__(self):
@@ -75,7 +76,7 @@ class Lab:
         log = open(self.log_path, "ab")
         offset = log.tell()
         self.process = subprocess.Popen(
-            [BINARIES / "pve-lab", "start", "--root", self.root, "--guests", "stop", *self.options],
+            [*self.prefix, BINARIES / "pve-lab", "start", "--root", self.root, "--guests", "stop", *self.options],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,5 +1,7 @@
-//! `POST /nodes/{node}/termproxy` and `…/vncshell`, and what they share with the consoles of guests (reference 01 §4.5,
-//! 09 §19).
+//! `POST /nodes/{node}/termproxy`, `…/vncshell` and `…/spiceshell`, and what they share with the consoles of guests
+//! (reference 01 §4.5, 09 §19).
+//!
+//! Not here: a SPICE server for shells. Its callers are told of the other two.
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::POST_NODES_NODE_VNCSHELL, |call| {
         Box::pin(blocking(move || vnc_shell(&call)))
     });
+    registry.bind(id::POST_NODES_NODE_SPICESHELL, |call| {
+        Box::pin(async move { spice_shell(&call) })
+    });
 }
 
 /// Adds the kinds of task that this file starts.
@@ -49,10 +54,7 @@ fn term_proxy(call: &Call) -> ApiResult {
 
 /// A shell of the node, for noVNC.
 fn vnc_shell(call: &Call) -> ApiResult {
-    check_is_user(call)?;
-    if call.params.text("cmd").is_some_and(|errand| errand != "login") && !call.is_root() {
-        return Err(ApiError::permission("user != root@pam"));
-    }
+    check_caller(call)?;
     check_websocket(call)?;
     let command = command(call)?;
     let side = |name: &str, default: u16| {
@@ -106,14 +108,24 @@ fn place(call: &Call) -> Result<Place, ApiError> {
     })
 }
 
-/// Refuses API tokens, which are no users (reference 09 §19.1).
-fn check_is_user(call: &Call) -> Result<(), ApiError> {
-    match call.auth_id() {
-        AuthId::User(_) => Ok(()),
-        AuthId::Token(token) => Err(ApiError::plain(format!(
-            "value '{token}' does not look like a valid user name"
-        ))),
+/// A shell of the node for remote-viewer: there is no SPICE server for it (decision 0015).
+fn spice_shell(call: &Call) -> ApiResult {
+    check_caller(call)?;
+    Err(ApiError::plain(
+        "no shell over SPICE: it needs 'spiceterm', which Debian does not have - use termproxy or vncshell instead",
+    ))
+}
+
+/// Refuses API tokens, which are no users, and errands that are root's (reference 09 §19.1).
+fn check_caller(call: &Call) -> Result<(), ApiError> {
+    if let AuthId::Token(token) = call.auth_id() {
+        let text = format!("value '{token}' does not look like a valid user name");
+        return Err(ApiError::plain(text));
     }
+    if call.params.text("cmd").is_some_and(|errand| errand != "login") && !call.is_root() {
+        return Err(ApiError::permission("user != root@pam"));
+    }
+    Ok(())
 }
 
 /// Refuses viewers that connect by themselves: VNC with TLS of its own is not served.

@@ -1,0 +1,347 @@
+"""Two nodes in two network namespaces that know each other as members of a cluster do: by what is in /etc/pve.
+
+The files are copies; there is no cluster file system here. Names are resolved by each namespace's own /etc/hosts.
+"""
+
+import contextlib
+import copy
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+
+import pytest
+import requests
+
+from lab import Lab, wait_for
+from test_machine import create
+from test_terminal import Terminal
+
+# The host's own address on the bridge; the nodes are .1 and .2.
+NETWORK, HOST = "10.198.77", "10.198.77.254"
+
+def run(*words):
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+class Network:
+    """A bridge of the host, and a namespace for each node with a leg on it."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.mark = "pv" + secrets.token_hex(2)
+
+    def __enter__(self):
+        run("ip", "link", "add", f"{self.mark}br", "type", "bridge")
+        run("ip", "addr", "add", f"{HOST}/24", "dev", f"{self.mark}br")
+        run("ip", "link", "set", f"{self.mark}br", "up")
+        for number in (1, 2):
+            name = self.name(number)
+            run("ip", "netns", "add", name)
+            run("ip", "link", "add", f"{name}h", "type", "veth", "peer", "name", "leg", "netns", name)
+            run("ip", "link", "set", f"{name}h", "master", f"{self.mark}br", "up")
+            run("ip", "-n", name, "addr", "add", f"{NETWORK}.{number}/24", "dev", "leg")
+            for device in ("lo", "leg"):
+                run("ip", "-n", name, "link", "set", device, "up")
+        return self
+
+    def __exit__(self, *_):
+        for number in (1, 2):
+            subprocess.run(["ip", "link", "del", f"{self.name(number)}h"], check=False)
+            subprocess.run(["ip", "netns", "del", self.name(number)], check=False)
+        subprocess.run(["ip", "link", "del", f"{self.mark}br"], check=False)
+
+    def name(self, number):
+        return f"{self.mark}{number}"
+
+    def prefix(self, number):
+        """Words before a command that runs in a node's namespace, with /etc/hosts and /etc/ssh of its own."""
+        etc = self.directory / f"etc{number}"
+        mount = f'mount --bind {etc}/hosts /etc/hosts && mount --bind {etc}/ssh /etc/ssh && exec "$@"'
+        inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
+        return ["nsenter", f"--net=/run/netns/{self.name(number)}", *inside]
+
+class Node(Lab):
+    """A lab that listens on the bridge, too."""
+
+    def __init__(self, network, number):
+        self.number, self.network = number, network
+        etc = network.directory / f"etc{number}"
+        (etc / "ssh").mkdir(parents=True)
+        hosts = [f"{NETWORK}.1 n1", f"{NETWORK}.2 n2", f"{HOST} n3", "127.0.0.1 localhost"]
+        (etc / "hosts").write_text("\n".join(hosts) + "\n")
+        super().__init__(
+            network.directory / f"n{number}", "--node", f"n{number}", "--workers", "2", prefix=network.prefix(number)
+        )
+
+    def start(self):
+        super().start()
+        self.address, self.node = f"{NETWORK}.{self.number}", f"n{self.number}"
+        self.url = f"https://{self.address}:8006"
+        return self
+
+    @property
+    def pve(self):
+        return self.root / "etc/pve"
+
+class Cluster:
+    def __init__(self, network, first, second):
+        self.network, self.first, self.second = network, first, second
+        # What is asked of the second node through the first.
+        self.far = copy.copy(first)
+        self.far.node = "n2"
+
+    def ask(self, path, user="root@pam", **options):
+        return self.first.session(user).get(f"{self.first.url}/api2/json{path}", timeout=40, **options)
+    def change(self):
+        """Asks the second node to change something that it will not: such a call gets a connection of its own."""
+        where = f"{self.first.url}/api2/json/nodes/n2/qemu/600/status/shutdown"
+        return self.first.session().post(where, timeout=40)
+
+
+def share(from_node, to_node):
+    """Copies a node's directory to the other's /etc/pve, with owners and modes."""
+    directory = f"nodes/{from_node.node}"
+    run("cp", "-a", str(from_node.pve / directory), str(to_node.pve / "nodes"))
+
+
+@pytest.fixture(scope="module")
+def cluster(playground):
+    directory = playground / "nodes"
+    directory.mkdir(mode=0o755)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(directory))
+        nodes = [Node(network, 1), Node(network, 2)]
+        first, second = nodes
+        # The first makes what the cluster has in common, and the second joins with it.
+        with first:
+            pass
+        second.pve.mkdir(parents=True)
+        run("cp", "-a", f"{first.pve}/.", str(second.pve))
+        shutil.rmtree(second.pve / "nodes")
+        for name in ("local", "qemu-server", "lxc", "openvz"):
+            (second.pve / name).unlink(missing_ok=True)
+        (second.root / "pve-lab.conf").write_text("PVE_LAB_NODE=n2\n")
+        for node in nodes:
+            defaults = node.root / "etc/default/pveproxy"
+            defaults.parent.mkdir(parents=True, exist_ok=True)
+            defaults.write_text("LISTEN_IP=0.0.0.0\n")
+            stack.enter_context(node)
+        share(first, second)
+        share(second, first)
+        yield Cluster(network, first, second)
+
+def test_a_call_for_the_other_node_runs_there(cluster):
+    for user in ("root@pam", "admin@pve"):
+        answer = cluster.ask("/nodes/n2/status", user)
+        assert answer.status_code == 200, answer.reason
+        assert answer.json()["data"]["uptime"] > 0
+    # What it changes is on the other node and nowhere else; the task is the other node's, too.
+    create(cluster.far, cluster.far.api(), 600, ide2="none,media=cdrom", boot="order=scsi0")
+    config = "nodes/n2/qemu-server/600.conf"
+    assert (cluster.second.pve / config).exists() and not (cluster.first.pve / config).exists()
+    tasks = cluster.far.api().nodes("n2").tasks.get(vmid=600)
+    assert [(task["type"], task["node"], task["user"]) for task in tasks] == [("qmcreate", "n2", "admin@pve")]
+    log = (cluster.second.root / "var/log/pveproxy/access.log").read_text()
+    assert '"POST /api2/json/nodes/n2/qemu HTTP/1.1" 200' in log
+    # An error of the other node's is passed on as it is.
+    answer = cluster.ask("/nodes/n2/qemu/601/config")
+    assert answer.status_code == 500 and answer.reason.startswith("Configuration file 'nodes/n2/qemu-server/601.conf'")
+    # Its own permissions hold: nothing without a ticket, nothing without the token against forgery.
+    assert requests.get(f"{cluster.first.url}/api2/json/nodes/n2/status", verify=False, timeout=30).status_code == 401
+    session = cluster.first.session()
+    del session.headers["CSRFPreventionToken"]
+    answer = session.post(f"{cluster.first.url}/api2/json/nodes/n2/qemu/600/status/start", timeout=30)
+    assert (answer.status_code, answer.reason) == (401, "Permission denied - invalid csrf token")
+
+def test_an_upload_for_the_other_node_is_refused_in_words(cluster):
+    answer = cluster.first.session().post(
+        f"{cluster.first.url}/api2/json/nodes/n2/storage/local/upload",
+        data={"content": "iso"},
+        files={"filename": ("x.iso", b"x" * 3_000_000)},
+        timeout=60,
+    )
+    assert answer.status_code == 501 and "another node" in answer.reason, answer.reason
+    assert not list((cluster.first.root / "var/tmp").glob("pveupload-*"))
+
+def ssh_server(cluster):
+    """An ssh server on the second node that lets the first's root in, known by the file below /etc/pve."""
+    directory = cluster.network.directory
+    for name in ("host", "user"):
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+    (directory / "authorized").write_text((directory / "user.pub").read_text())
+    (directory / "etc1/ssh/ssh_config").write_text(f"IdentityFile {directory}/user\n")
+    known = cluster.first.pve / "nodes/n2/ssh_known_hosts"
+    known.write_text("n2 " + (directory / "host.pub").read_text())
+    settings = {
+        "ListenAddress": cluster.second.address,
+        "HostKey": directory / "host",
+        "AuthorizedKeysFile": directory / "authorized",
+        "PidFile": "none",
+        "PermitRootLogin": "yes",
+        "StrictModes": "no",
+        "UsePAM": "no",
+    }
+    (directory / "etc2/ssh/sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
+    os.makedirs("/run/sshd", exist_ok=True)
+    server = subprocess.Popen([*cluster.network.prefix(2), "/usr/sbin/sshd", "-D", "-e"], stderr=subprocess.PIPE)
+    return server
+
+def test_a_shell_of_the_other_node(cluster):
+    server = ssh_server(cluster)
+    try:
+        listening = ["ip", "netns", "exec", cluster.network.name(2), "ss", "-Htln", "sport", "=", ":22"]
+        wait_for("the ssh server listens", lambda: run(*listening))
+        # The call and the websocket run on the first node: its port, its task.
+        terminal = Terminal(cluster.far, "/nodes/n2").log_in()
+        assert terminal.console["upid"].startswith("UPID:n1:")
+        terminal.expect("OK")
+        terminal.type("ip -4 -o addr show dev leg; echo done-$((6*7))\n")
+        terminal.expect("done-42")
+        assert f"{NETWORK}.2/24".encode() in terminal.seen, terminal.seen
+        terminal.type("exit\n")
+        wait_for("the terminal closes", terminal.is_closed, every=0)
+        # Others get a log-in there, and no shell.
+        terminal = Terminal(cluster.far, "/nodes/n2", user="admin@pve").log_in()
+        terminal.expect("login:")
+        terminal.socket.close()
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+def connect(proxy, host):
+    """Asks a spiceproxy for a tunnel: the connection, and the first line of the answer."""
+    client = socket.create_connection((proxy, 3128), timeout=20)
+    client.sendall(f"CONNECT {host} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+    return client, client.recv(4096).decode().split("\r\n")[0]
+
+def test_a_spice_viewer_reaches_a_guest_through_two_proxies(cluster):
+    api = cluster.far.api()
+    machine = api.nodes("n2").qemu(600)
+    machine.config.put(vga="qxl")
+    cluster.far.run_task(api, machine.status.start.post())
+    told = machine.spiceproxy.post(proxy=cluster.first.address)
+    assert told["proxy"] == f"http://{cluster.first.address}:3128"
+    client, line = connect(cluster.first.address, f"{told['host']}:{told['tls-port']}".lower())
+    assert line == "HTTP/1.0 200 OK"
+    # The guest's own TLS, with the certificate of its node, and the first words of SPICE.
+    context = ssl.create_default_context(cadata=told["ca"].replace("\\n", "\n"))
+    context.check_hostname = False
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    with context.wrap_socket(client) as tunnel:
+        subject = ",".join(f"{key}={value}" for part in tunnel.getpeercert()["subject"] for key, value in part)
+        assert subject.endswith("commonName=n2"), subject
+        tunnel.sendall(b"REDQ" + struct.pack("<IIIIBBIII", 2, 2, 18, 0, 1, 0, 0, 0, 18))
+        assert tunnel.recv(4) == b"REDQ"
+    log = (cluster.second.root / "var/log/pveproxy/access.log").read_text()
+    assert re.search(r'"CONNECT pvespiceproxy:[0-9a-f]{8}:600:n2:', log), log[-500:]
+    # A bad ticket is refused by the first already.
+    bad = told["host"][:-1] + ("0" if told["host"][-1] != "0" else "1")
+    assert connect(cluster.first.address, f"{bad}:{told['tls-port']}")[1] == "HTTP/1.0 401 invalid ticket"
+    cluster.far.run_task(api, machine.status.stop.post())
+    # Where nobody listens any more, the second's words arrive.
+    client, line = connect(cluster.first.address, f"{told['host']}:{told['tls-port']}")
+    assert line.startswith("HTTP/1.0 502"), line
+
+def test_no_call_goes_in_circles(cluster):
+    answer = cluster.ask("/nodes/n2/status", headers={"PVEDisableProxy": "true"})
+    assert (answer.status_code, answer.reason) == (500, "proxy loop detected")
+    answer = cluster.ask("/nodes/n9/status")
+    assert answer.status_code == 500 and answer.reason.startswith("hostname lookup 'n9' failed - "), answer.reason
+
+def fingerprint(file):
+    return run("openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", str(file)).strip().split("=")[1]
+
+def certify(directory, name):
+    """A certificate and key of nobody in particular."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x"
+    run(*command.split(), "-keyout", str(directory / f"{name}.key"), "-out", str(directory / f"{name}.pem"))
+
+def test_a_changed_certificate_is_not_believed(cluster, tmp_path):
+    own = cluster.second.pve / "nodes/n2"
+    kept = cluster.first.pve / "nodes/n2/pve-ssl.pem"
+    certify(tmp_path, "new")
+    for ending in ("key", "pem"):
+        # Key and certificate together: what does not fit is not taken.
+        (own / f"pve-ssl.{ending}").write_bytes((tmp_path / f"new.{ending}").read_bytes())
+    expected, seen = fingerprint(kept), fingerprint(tmp_path / "new.pem")
+    # A response with such a status counts as false.
+    seen_answers = []
+    wait_for(
+        "the first node refuses",
+        lambda: seen_answers.append(cluster.change()) or seen_answers[-1].status_code == 596,
+        seconds=20,
+    )
+    answer = seen_answers[-1]
+    assert answer.reason == (
+        f"certificate of node 'n2' is not the one in /etc/pve: expected {expected}, seen {seen}"
+    )
+    # Once the cluster knows of it, it is believed.
+    kept.write_bytes((tmp_path / "new.pem").read_bytes())
+    assert cluster.ask("/nodes/n2/status").status_code == 200
+
+class Impostor:
+    """A third node on the host's address that has the right certificate and says what it is told to."""
+
+    def __init__(self, cluster):
+        directory = cluster.first.pve / "nodes/n3"
+        certify(directory, "pve-ssl")
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(directory / "pve-ssl.pem", directory / "pve-ssl.key")
+        self.listener = socket.create_server((HOST, 8006))
+
+    def answer(self, words):
+        def serve():
+            client, _ = self.listener.accept()
+            with self.context.wrap_socket(client, server_side=True) as tunnel:
+                tunnel.recv(65536)
+                tunnel.sendall(words)
+
+        threading.Thread(target=serve, daemon=True).start()
+
+def test_what_goes_wrong_on_the_way_has_a_status(cluster):
+    impostor = Impostor(cluster)
+    session = cluster.first.session()
+
+    def ask():
+        # Not repeatable, so that each is said once.
+        return session.post(f"{cluster.first.url}/api2/json/nodes/n3/status", data={"command": "reboot"}, timeout=40)
+
+    for words, status, reason in [
+        (b"HTTP/1.1 418 I am n3\r\nContent-Length: 0\r\n\r\n", 418, "I am n3"),
+        (b"", 596, "Broken pipe"),
+        (b"SSH-2.0-x\r\n\r\n", 599, "invalid answer"),
+    ]:
+        impostor.answer(words)
+        answer = ask()
+        assert (answer.status_code, answer.reason) == (status, reason), words
+    # It breaks off in the middle: upstream's 597 would come too late, so the connection ends.
+    impostor.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
+        ask()
+    impostor.listener.close()
+    answer = ask()
+    assert (answer.status_code, answer.reason) == (595, "Connection refused")
+
+def test_a_node_that_is_down(cluster):
+    leg = f"{cluster.network.name(2)}h"
+    run("ip", "link", "set", leg, "down")
+    run("ip", "-n", cluster.network.name(1), "neigh", "flush", "all")
+    try:
+        answer = cluster.change()
+        assert (answer.status_code, answer.reason) == (595, "No route to host")
+        # Calls for the node itself are not held up.
+        assert cluster.ask("/nodes/n1/status").status_code == 200
+    finally:
+        run("ip", "link", "set", leg, "up")
+    wait_for("it is back", lambda: cluster.ask("/nodes/n2/status").status_code == 200)
+    cluster.second.process.send_signal(signal.SIGINT)
+    cluster.second.process.wait(timeout=60)
+    answer = cluster.change()
+    assert (answer.status_code, answer.reason) == (595, "Connection refused")
