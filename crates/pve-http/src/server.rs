@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) plain_on_tls: bool,
     /// Requests that may still come.
     budget: AtomicU32,
+    /// Whether there has been a request.
+    begun: AtomicBool,
     /// Whether the client may take its time to read what is being sent.
     patient: Arc<AtomicBool>,
     phase: watch::Receiver<Phase>,
@@ -101,9 +103,15 @@ pub(crate) struct Connection {
 impl Connection {
     /// Takes one request from the budget; whether another may follow.
     pub(crate) fn spend(&self) -> bool {
+        self.begun.store(true, Ordering::Relaxed);
         let before = self.budget.load(Ordering::Relaxed);
         self.budget.store(before.saturating_sub(1), Ordering::Relaxed);
         before > 1
+    }
+
+    /// Whether there has been a request.
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Lets the client take its time to read the next answer, or not.
@@ -233,6 +241,7 @@ impl Door {
             peer,
             plain_on_tls: false,
             budget: AtomicU32::new(budget),
+            begun: AtomicBool::new(false),
             patient: Arc::default(),
             phase: self.phases.clone(),
             alive: self.alive.clone(),
@@ -326,7 +335,10 @@ async fn converse(connection: Connection, transport: Transport) {
             outcome = &mut http => break outcome,
             _ = phases.wait_for(|phase| *phase == Phase::Closing), if !closing => {
                 closing = true;
-                std::pin::Pin::new(&mut http).graceful_shutdown();
+                // One whose handshake took that long has its first request under way, and is told in the answer.
+                if connection.has_begun() {
+                    std::pin::Pin::new(&mut http).graceful_shutdown();
+                }
             }
             is_guest = connection.place.asked_to_leave() => {
                 if !is_guest {

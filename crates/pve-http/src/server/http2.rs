@@ -91,7 +91,8 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
                 }
                 return;
             }
-            _ = phases.wait_for(|phase| *phase == Phase::Closing), if leaving.is_none() => {
+            // Not before there is a request: the library takes a connection without one for unused.
+            _ = phases.wait_for(|phase| *phase == Phase::Closing), if leaving.is_none() && connection.has_begun() => {
                 leaving = Some(Instant::now());
                 http.as_mut().graceful_shutdown();
             }
@@ -146,6 +147,7 @@ async fn answer(
         peer: connection.peer,
         plain_on_tls: false,
         budget: AtomicU32::new(u32::MAX),
+        begun: AtomicBool::new(true),
         patient: Arc::clone(&patient),
         phase: connection.phase.clone(),
         alive: connection.alive.clone(),

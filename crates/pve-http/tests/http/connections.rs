@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pve_contract::id;
 use pve_http::{AccessLog, TlsSettings};
 use pve_rest::{ApiResult, Call, Registry, Role};
@@ -253,4 +254,51 @@ async fn draining_answers_what_is_under_way_and_closes_the_rest() {
     );
     drop((busy, idle, late));
     soon(task).await.unwrap().unwrap();
+}
+
+/// A client that was accepted, and whose handshake outlasts the notice, is not sent away without an answer.
+#[tokio::test]
+async fn draining_answers_the_first_request_of_a_slow_client() {
+    for alpn in [&b"http/1.1"[..], b"h2"] {
+        let (lab, connector) = tls_lab();
+        let server = lab.serve(Role::Web, registry(), |config| {
+            config.tls = Some(TlsSettings {
+                http2: true,
+                ..TlsSettings::new(lab.context.clone())
+            });
+            config.limits.drain_notice = Duration::from_millis(50);
+        });
+        let slow = TcpStream::connect(server.address).await.unwrap();
+        // The next one is served, so this one was accepted before.
+        let mut idle = secure(&server, &connector).await;
+        idle.send(format!("{GET}{TOKEN}\r\n").as_bytes()).await;
+        idle.answer().await;
+        server.stop.send(()).unwrap();
+        assert_eq!(idle.rest().await, b"", "the notice is over");
+        let mut config = connector.config().as_ref().clone();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let name = ServerName::try_from("node1").unwrap();
+        let mut slow = soon(TlsConnector::from(Arc::new(config)).connect(name, slow))
+            .await
+            .unwrap();
+        if alpn == b"h2" {
+            let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+                .handshake(TokioIo::new(slow))
+                .await
+                .unwrap();
+            tokio::spawn(connection);
+            let request = http::Request::get("https://node1/").body(http_body_util::Empty::<bytes::Bytes>::new());
+            let answer = soon(sender.send_request(request.unwrap())).await.unwrap();
+            assert_eq!(answer.status(), 200);
+        } else {
+            let mut slow = Client::new(&mut slow);
+            slow.send(format!("{GET}{TOKEN}\r\n").as_bytes()).await;
+            let answer = slow.answer().await;
+            assert_eq!(
+                (answer.line.as_str(), answer.header("Connection")),
+                ("HTTP/1.1 200 OK", Some("close"))
+            );
+        }
+        soon(server.task).await.unwrap().unwrap();
+    }
 }
