@@ -395,6 +395,23 @@ def test_no_path_leads_to_a_file_that_is_not_offered(lab):
         assert not answer.startswith(b"HTTP/1.1 200") and b"root:" not in answer and b"PRIVATE" not in answer, path
 
 
+@pytest.mark.parametrize("where", ["/a%0d%0aX-Evil:1", "/%0d%0a%0d%0a<script>", "/a?b=%0aX-Evil:1", "//evil.example/%0a"])
+@pytest.mark.parametrize("host", ["h:8006", "h%0d%0aX-Evil:1", "http://h", "h\tX-Evil:1"])
+def test_a_redirect_keeps_to_one_line(lab, where, host):
+    with socket.create_connection((lab.address, 8006), timeout=20) as client:
+        client.sendall(f"GET {where} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    head, _, body = answer.partition(b"\r\n\r\n")
+    names = [line.split(b":")[0].lower() for line in head.split(b"\r\n")[1:]]
+    assert b"x-evil" not in names and b"<script>" not in body, answer
+    if head.startswith(b"HTTP/1.1 301 Moved Permanently\r\n"):
+        assert names.count(b"location") == 1 and f"{host.removeprefix('http://')}{where}".encode() in head
+    else:
+        assert head.startswith(b"HTTP/1.1 400 "), answer
+
+
 # The port of SPICE viewers
 
 

@@ -316,6 +316,23 @@ async fn a_guest_that_is_not_there_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_head_may_come_byte_by_byte_and_empty_lines_before_it() {
+    let running = Running::start(|config| config.limits.idle = Duration::from_secs(10));
+    let mut viewer = Client::new(TcpStream::connect(running.address).await.unwrap());
+    viewer.stream.set_nodelay(true).unwrap();
+    for byte in b"\r\n\n\r\nCONNECT x:1 HTTP/1.0\r\nHost: x:1\r\n\r\n" {
+        viewer.send(&[*byte]).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(viewer.answer().await.line, "HTTP/1.0 401 invalid ticket");
+    let answer = running.ask(&"\r\n".repeat(513)).await;
+    assert!(
+        answer.starts_with("HTTP/1.0 431 request header too large\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
 async fn silent_clients_are_closed_and_half_a_request_is_logged() {
     let running = Running::start(|_| {});
     let mut client = Client::new(TcpStream::connect(running.address).await.unwrap());
