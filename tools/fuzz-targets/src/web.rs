@@ -72,7 +72,7 @@ pub fn http_path(data: &[u8]) {
             assert!(path.is_empty() || path.starts_with('/'));
         }
         Place::File(path) => assert!(path.starts_with('/') && !path.starts_with("//")),
-        Place::Start | Place::Description | Place::NoCall => {}
+        _ => {}
     }
 }
 
