@@ -22,7 +22,11 @@ test: ## Install what is missing and run every test
 	cargo test --locked -p pve-cfs -p pve-jobs -p pve-storage --features failpoints
 	tests/run
 
-bench: ## Speed of a VM's backup beside qemu-img convert (BENCH_MIB=… sets the disk's size)
+bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's backup beside qemu-img convert
+	tools/check-rust
+	tools/install packages/run.txt packages/bench.txt
+	cargo build --release --locked $(addprefix -p ,pve-lab pvedaemon pveproxy spiceproxy pvestatd pvescheduler qmeventd)
+	$(if $(filter 0,$(shell id -u)),,sudo) env $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) python3 benches/side_by_side.py
 	cargo bench --locked -p pve-backup --bench copy
 
 fuzz: ## Run every fuzzer (FUZZ_RUNS=… executions, FUZZ_SECONDS=… at most; needs nightly Rust and cargo-fuzz)
