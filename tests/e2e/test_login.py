@@ -77,6 +77,33 @@ def test_rights_follow_roles_groups_and_acls(lab):
     assert rights == {"/vms/4711": {"VM.Audit": 1}}
 
 
+def test_a_token_works_until_it_is_deleted(lab):
+    made = lab.api().access.users("admin@pve").token("ci").post(privsep=0, comment="pipeline")
+    assert made["full-tokenid"] == "admin@pve!ci"
+    by_token = lambda secret: proxmoxer.ProxmoxAPI(
+        lab.address, user="admin@pve", token_name="ci", token_value=secret, verify_ssl=False, timeout=30
+    )
+    api = by_token(made["value"])
+    # Answered by pveproxy itself, by pvedaemon, and a change without a CSRF token.
+    assert api.version.get()["version"]
+    assert api.cluster.nextid.get()
+    api.access.groups.post(groupid="by-token")
+    with pytest.raises(proxmoxer.ResourceException) as refused:
+        api.access.password.put(userid="admin@pve", password="other")
+    assert refused.value.status_code == 403
+
+    renewed = api.access.users("admin@pve").token("ci").put(regenerate=1)
+    for version in (made["value"], "00000000-0000-4000-8000-000000000000", ""):
+        with pytest.raises(proxmoxer.ResourceException) as refused:
+            by_token(version).version.get()
+        assert refused.value.status_code == 401
+    assert by_token(renewed["value"]).version.get()["version"]
+    lab.api().access.users("admin@pve").token("ci").delete()
+    with pytest.raises(proxmoxer.ResourceException):
+        by_token(renewed["value"]).version.get()
+    assert renewed["value"] not in lab.log()
+
+
 def test_a_ticket_renews_itself(lab):
     api = lab.api()
     ticket, csrf = api.get_tokens()

@@ -18,6 +18,7 @@ use crate::paths::AclPath;
 use crate::secret::Secret;
 use crate::store::{self, USER_CFG};
 use crate::ticket::{self, Keyring, Kind, keys, window};
+use crate::token::door::Door;
 use crate::token::{self, SecretCheck};
 use crate::user_config::UserConfig;
 
@@ -27,7 +28,6 @@ pub struct AccessControl {
     context: Context,
     cfs: Cfs,
     config: Arc<UserConfig>,
-    secrets: Option<Arc<dyn SecretCheck>>,
 }
 
 impl std::fmt::Debug for AccessControl {
@@ -61,15 +61,7 @@ impl AccessControl {
             context: context.clone(),
             cfs,
             config,
-            secrets: None,
         })
-    }
-
-    /// The same, with token secrets checked by somebody else: the web side may not read them.
-    #[must_use]
-    pub fn with_secret_check(mut self, secrets: Arc<dyn SecretCheck>) -> Self {
-        self.secrets = Some(secrets);
-        self
     }
 
     /// The users and rights as a value.
@@ -105,8 +97,7 @@ impl AccessControl {
             Credentials::Ticket(ticket) if ticket.starts_with("PVE:!tfa!") => return Err(AccessError::NoTicket),
             Credentials::Ticket(ticket) => self.ticket_user(ticket).map(AuthId::User),
             Credentials::Token(value) => {
-                let secrets: &dyn SecretCheck = self.secrets.as_deref().unwrap_or(&self.cfs);
-                token::verify(&self.config, secrets, value, self.context.now()).map(AuthId::Token)
+                token::verify(&self.config, &*self.secrets(), value, self.context.now()).map(AuthId::Token)
             }
         };
         result.map_err(|error| {
@@ -114,6 +105,16 @@ impl AccessControl {
             log::warn!("authentication failure: {}", printable(&reason));
             AccessError::Unauthenticated { reason }
         })
+    }
+
+    /// Who knows the secrets of tokens: who may not read them asks.
+    fn secrets(&self) -> Box<dyn SecretCheck> {
+        let site = &self.context.site;
+        if nix::unistd::geteuid().as_raw() == site.root_user.uid {
+            Box::new(self.cfs.clone())
+        } else {
+            Box::new(Door::new(site))
+        }
     }
 
     /// The user whom a log-in ticket is from, if it may log in.

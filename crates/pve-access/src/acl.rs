@@ -114,12 +114,7 @@ fn members(config: &UserConfig, change: &AclChange<'_>) -> Result<Vec<AclMember>
         let id: TokenId = token
             .parse()
             .map_err(|error: pve_schema::ids::InvalidUserId| AccessError::plain(error.to_string()))?;
-        if config.token(&id).is_none() {
-            return Err(AccessError::NoSuchToken {
-                token: id.name,
-                user: id.user.to_string(),
-            });
-        }
+        config.require_token(&id)?;
         members.push(AclMember::Subject(AuthId::Token(id)));
     }
     Ok(members)

@@ -1,5 +1,6 @@
 //! What can go wrong with users and rights, in the words that clients match on.
 
+use pve_schema::ids::TokenId;
 use pve_schema::{Failure, ParamErrors};
 
 /// What can go wrong with users and rights.
@@ -105,6 +106,14 @@ impl AccessError {
     /// One parameter is at fault.
     pub fn parameter(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Parameters(ParamErrors::from([(name.into(), text.into())]))
+    }
+
+    /// There is no such token.
+    pub fn no_such_token(id: &TokenId) -> Self {
+        Self::NoSuchToken {
+            token: id.name.clone(),
+            user: id.user.to_string(),
+        }
     }
 
     /// A refusal without detail.

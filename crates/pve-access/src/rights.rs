@@ -1,10 +1,10 @@
 //! The checks that handlers make themselves (reference 02 §10.6), and small questions about users.
 
-use pve_schema::ids::{AuthId, UserId};
+use pve_schema::ids::{AuthId, TokenId, UserId};
 
 use crate::error::AccessError;
 use crate::paths::AclPath;
-use crate::user_config::{User, UserConfig};
+use crate::user_config::{Token, User, UserConfig};
 
 impl UserConfig {
     /// Whether a subject holds all these privileges on a path.
@@ -134,6 +134,14 @@ impl UserConfig {
         self.users
             .get(id)
             .ok_or_else(|| AccessError::NoSuchUser(id.to_string()))
+    }
+
+    /// A token that must exist.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn require_token(&self, id: &TokenId) -> Result<&Token, AccessError> {
+        self.token(id).ok_or_else(|| AccessError::no_such_token(id))
     }
 
     /// A user that may log in: it exists, is enabled and has not expired.

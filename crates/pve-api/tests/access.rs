@@ -4,7 +4,7 @@
 
 mod common;
 
-use pve_access::AccessControl;
+use pve_access::{AccessControl, Credentials};
 use pve_cfs::Cfs;
 use pve_contract::{Verb, merge, route};
 use pve_rest::{ApiError, Registry};
@@ -406,4 +406,85 @@ fn passwords_are_changed_by_who_may() {
         log_in("first password"),
         Err(ApiError::status(401, "authentication failure\n"))
     );
+}
+
+/// Vectors of reference 02 §12.3.
+#[test]
+fn tokens_are_made_changed_and_deleted() {
+    let lab = Lab::new();
+    let path = "/access/users/bob@pve/token/ci";
+    let secrets = || lab.cfs.read_text("priv/token.cfg").unwrap().unwrap_or_default();
+    lab.cfs.write("priv/token.cfg", b"alice@pve!ci s3cret\n").unwrap();
+
+    let made = lab
+        .root(Verb::Post, path, json!({"comment": "pipeline", "expire": 0}))
+        .unwrap();
+    let secret = made["value"].as_str().unwrap();
+    assert_eq!(
+        made,
+        json!({
+            "full-tokenid": "bob@pve!ci", "value": secret,
+            "info": {"privsep": 1, "expire": 0, "comment": "pipeline"},
+        })
+    );
+    assert_eq!(secrets(), format!("alice@pve!ci s3cret\nbob@pve!ci {secret}\n"));
+    let access = AccessControl::load(&lab.context).unwrap();
+    let header = Credentials::Token(format!("bob@pve!ci={secret}"));
+    assert_eq!(access.authenticate(&header).unwrap().to_string(), "bob@pve!ci");
+
+    assert_eq!(
+        lab.root(Verb::Post, path, json!({})),
+        Err(ApiError::parameter("tokenid", "Token already exists."))
+    );
+    assert_eq!(lab.get(path), json!({"privsep": 1, "expire": 0, "comment": "pipeline"}));
+    assert_eq!(
+        lab.get("/access/users/bob@pve/token"),
+        json!([{"tokenid": "ci", "privsep": 1, "expire": 0, "comment": "pipeline"}])
+    );
+
+    let put = |params| lab.root(Verb::Put, path, params);
+    assert_eq!(
+        put(json!({"delete": "expire"})),
+        Err(plain("updating token info failed: unknown option 'expire'"))
+    );
+    assert_eq!(
+        put(json!({"delete": "comment", "privsep": 0, "expire": 1_893_456_000})),
+        Ok(json!({"privsep": 0, "expire": 1_893_456_000}))
+    );
+    let renewed = put(json!({"regenerate": 1})).unwrap();
+    assert_ne!(renewed["value"], made["value"]);
+    assert_eq!(renewed["full-tokenid"], "bob@pve!ci");
+    assert!(access.authenticate(&header).is_err(), "the old secret");
+
+    let grant = json!({"path": "/vms/100", "roles": "PVEVMUser", "tokens": "bob@pve!ci"});
+    lab.root(Verb::Put, "/access/acl", grant).unwrap();
+    let other = "/access/users/bob@pve/token/none";
+    let missing = || Err(plain("no such token 'none' for user 'bob@pve'"));
+    assert_eq!(lab.root(Verb::Get, other, json!({})), missing());
+    assert_eq!(lab.root(Verb::Delete, other, json!({})), missing());
+    assert_eq!(lab.root(Verb::Delete, path, json!({})), Ok(Value::Null));
+    assert_eq!(secrets(), "alice@pve!ci s3cret\n");
+    lab.root(Verb::Post, path, json!({})).unwrap();
+    assert!(
+        !lab.get("/access/acl").to_string().contains("bob@pve!ci"),
+        "no rights are inherited"
+    );
+}
+
+/// Users make tokens for themselves, tokens do not.
+#[test]
+fn tokens_are_their_users_own() {
+    let lab = Lab::new();
+    let path = "/access/users/bob@pve/token/own";
+    lab.call("bob@pve", Verb::Post, path, json!({})).unwrap();
+    let refused = |caller| {
+        lab.call(caller, Verb::Put, path, json!({"regenerate": 1}))
+            .unwrap_err()
+            .status
+    };
+    assert_eq!((refused("bob@pve!own"), refused("alice@pve")), (403, 403));
+    let missing = lab
+        .root(Verb::Post, "/access/users/zed@pve/token/own", json!({}))
+        .unwrap_err();
+    assert_eq!(missing.message, "no such user ('zed@pve')\n");
 }

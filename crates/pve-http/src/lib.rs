@@ -20,6 +20,7 @@
 //! | `start_page`, `openapi` | what the server says of itself without login |
 //! | `answer` | status line and headers |
 //! | `compress`, `stream` | a body is compressed, or read while it is sent |
+//! | [`door`] | the Unix socket at which the web side asks what it may not read |
 //! | [`access_log`] | one line per request |
 //! | [`counters`], [`metrics`] | what is counted, and how it is shown to Prometheus |
 //!
@@ -31,6 +32,7 @@ mod answer;
 mod compress;
 pub mod config;
 pub mod counters;
+pub mod door;
 pub mod files;
 mod format;
 mod forward;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::net::unix::pipe;
 use tokio::time::sleep;
 
 use crate::metrics::socket;
-use crate::{Server, Tunnel};
+use crate::{Server, Tunnel, door};
 
 /// The name of the socket for metrics without login among a worker's listeners.
 pub const METRICS: &str = "METRICS";
@@ -21,7 +22,8 @@ const BEAT: Duration = Duration::from_secs(2);
 /// Ready when the worker is told to drain.
 type Drain<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Serves HTTP on the worker's TCP socket until it is told to drain and every connection has ended.
+/// Serves HTTP on the worker's TCP socket until it is told to drain and every connection has ended; on its Unix socket,
+/// if it has one, it answers what the web side may ask ([`crate::door`]).
 ///
 /// The runtime has one thread, so that a daemon's workers are its cores; what blocks runs beside it.
 ///
@@ -30,12 +32,15 @@ type Drain<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub fn run(worker: WorkerContext, server: Server) -> Result<(), BoxError> {
     let mut worker = worker;
     let metrics = take_listener(&mut worker, |name| name == METRICS);
+    let door = take_door(&mut worker);
     let context = worker.context.clone();
     serve(worker, async |listener, drain: Drain<'_>| {
+        let door = door.map(|door| door::open(door, context.clone())).transpose()?;
         let metrics = metrics.map(|socket| tokio::spawn(socket::serve(socket, context)));
-        // The next generation has it, too.
+        // The next generation has them, too; who asked at the door in the last moment asks again.
         let drain = async {
             drain.await;
+            drop(door);
             if let Some(task) = &metrics {
                 task.abort();
             }
@@ -86,10 +91,21 @@ where
 
 /// The first TCP socket with such a name.
 fn take_listener(worker: &mut WorkerContext, wanted: impl Fn(&str) -> bool) -> Option<TcpListener> {
-    let is_it = |listener: &Listener| matches!(listener.socket, Socket::Tcp(_)) && wanted(&listener.name);
-    let index = worker.listeners.iter().position(is_it)?;
-    match worker.listeners.remove(index).socket {
+    match take(worker, |of| matches!(of.socket, Socket::Tcp(_)) && wanted(&of.name))? {
         Socket::Tcp(socket) => Some(socket),
         Socket::Unix(_) => None,
     }
+}
+
+/// The Unix socket, if there is one.
+fn take_door(worker: &mut WorkerContext) -> Option<UnixListener> {
+    match take(worker, |of| matches!(of.socket, Socket::Unix(_)))? {
+        Socket::Unix(socket) => Some(socket),
+        Socket::Tcp(_) => None,
+    }
+}
+
+fn take(worker: &mut WorkerContext, is_it: impl Fn(&Listener) -> bool) -> Option<Socket> {
+    let index = worker.listeners.iter().position(is_it)?;
+    Some(worker.listeners.remove(index).socket)
 }

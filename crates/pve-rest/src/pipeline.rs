@@ -13,7 +13,7 @@ use pve_schema::ids::{AuthId, NodeName};
 use serde_json::{Map, Value};
 
 use crate::call::{self, Client, LOCALHOST};
-use crate::{ApiError, Call, Registry, Reply};
+use crate::{ApiError, Call, Registry, Reply, blocking};
 
 /// Which side runs the pipeline; it decides what is executed here and what is forwarded (reference 01 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Pipeline {
                 upload: false,
             });
         }
-        let caller = access.authenticate(&head.credentials)?;
+        let caller = self.caller(&access, &head.credentials).await?;
         let upload = upload_target(&head);
         if let Some(storage) = upload {
             access.require_all(&caller, &format!("/storage/{storage}"), &["Datastore.AllocateTemplate"])?;
@@ -184,6 +184,15 @@ impl Pipeline {
             log::error!("{error}");
             ApiError::status(500, format!("RPCEnvironment init request failed: {error}\n"))
         })
+    }
+
+    /// Who sent the request. The web side asks the root side about tokens, and must not stand still meanwhile.
+    async fn caller(&self, access: &AccessControl, credentials: &Credentials) -> Result<AuthId, ApiError> {
+        if self.role == Role::Root || !matches!(credentials, Credentials::Token(_)) {
+            return Ok(access.authenticate(credentials)?);
+        }
+        let (access, credentials) = (access.clone(), credentials.clone());
+        blocking(move || access.authenticate(&credentials)).await
     }
 
     /// Whether the request changes something on behalf of a browser that may have been tricked. The root side does not

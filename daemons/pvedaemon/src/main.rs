@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use log::LevelFilter;
+use pve_access::token::door;
 use pve_daemon::check::{Examination, Finding};
 use pve_daemon::logging::{self, Target};
 use pve_daemon::settings::Settings;
@@ -49,7 +50,11 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     let settings = Settings::read(site, PROGRAM.name)?;
     Ok(Service {
         workers: settings.max_workers,
-        listeners: vec![start.listen_tcp(Some(&site.address.to_string()), PORT)?],
+        listeners: vec![
+            start.listen_tcp(Some(&site.address.to_string()), PORT)?,
+            // Everybody may knock; who may ask is decided by the peer's uid.
+            start.listen_unix("DOOR", &site.path(door::SOCKET), 0o666)?,
+        ],
         worker: Box::new(serve),
     })
 }

@@ -169,6 +169,13 @@ impl UserConfig {
         });
     }
 
+    /// Removes what was granted to a token.
+    pub fn remove_token_acls(&mut self, token: &TokenId) {
+        self.edit_acls(|entry| {
+            entry.tokens.remove(token);
+        });
+    }
+
     /// Removes what was granted to a group.
     pub fn remove_group_acls(&mut self, group: &str) {
         self.edit_acls(|entry| {

@@ -1,6 +1,6 @@
 //! `/access`: users, groups, roles, ACLs, realms, tickets (reference 02 §12).
 //!
-//! Not here yet, and answered with 501: tokens, second factors, and realms other than `pam` and `pve`.
+//! Not here yet, and answered with 501: second factors, and realms other than `pam` and `pve`.
 
 mod acl;
 mod domains;
@@ -9,6 +9,7 @@ mod password;
 mod permissions;
 mod roles;
 mod ticket;
+mod tokens;
 mod users;
 
 use pve_access::{AccessControl, AccessError};
@@ -27,6 +28,7 @@ pub(crate) fn register(registry: &mut Registry) {
     permissions::register(registry);
     roles::register(registry);
     ticket::register(registry);
+    tokens::register(registry);
     users::register(registry);
 }
 

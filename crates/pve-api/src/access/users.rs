@@ -1,9 +1,9 @@
-//! `/access/users`, but for tokens and second factors (reference 02 §12.2).
+//! `/access/users`, but for second factors; tokens are in `tokens` (reference 02 §12.2).
 
 use pve_access::domains::Domains;
 use pve_access::error::AccessError;
 use pve_access::tfa::{self, Locks};
-use pve_access::user_config::{Token, User};
+use pve_access::user_config::User;
 use pve_access::users::{self, NewUser};
 use pve_access::{AccessControl, UserConfig, edit};
 use pve_cfs::Cfs;
@@ -12,6 +12,7 @@ use pve_rest::{ApiResult, Call, Registry};
 use pve_schema::ids::{AuthId, UserId};
 use serde_json::{Map, Value, json};
 
+use super::tokens::{token_fields, token_row};
 use super::{answer, list, non_empty};
 
 pub(super) fn register(registry: &mut Registry) {
@@ -105,11 +106,7 @@ impl Listing<'_> {
         if self.is_full {
             let groups: Vec<&str> = self.config.groups_of(id).collect();
             row.insert("groups".to_owned(), json!(groups.join(",")));
-            let tokens = user.tokens.iter().map(|(name, token)| {
-                let mut entry = token_fields(token);
-                entry.insert("tokenid".to_owned(), json!(name));
-                Value::Object(entry)
-            });
+            let tokens = user.tokens.iter().map(|(name, token)| token_row(name, token));
             row.insert("tokens".to_owned(), none_if_empty(user, tokens.collect()));
         }
         Value::Object(row)
@@ -131,16 +128,6 @@ fn user_fields(user: &User) -> Map<String, Value> {
         if let Some(value) = value {
             fields.insert(name.to_owned(), json!(value));
         }
-    }
-    fields
-}
-
-fn token_fields(token: &Token) -> Map<String, Value> {
-    let mut fields = Map::new();
-    fields.insert("privsep".to_owned(), json!(u8::from(token.privsep)));
-    fields.insert("expire".to_owned(), json!(token.expire));
-    if let Some(comment) = &token.comment {
-        fields.insert("comment".to_owned(), json!(comment));
     }
     fields
 }
@@ -191,7 +178,7 @@ async fn create(call: Call) -> ApiResult {
     .await
 }
 
-fn expire(call: &Call) -> Option<u64> {
+pub(super) fn expire(call: &Call) -> Option<u64> {
     call.params.integer("expire").and_then(|expire| expire.try_into().ok())
 }
 

@@ -6,6 +6,7 @@
 mod abuse;
 mod calls;
 mod connections;
+mod door;
 mod downloads;
 mod files;
 mod formats;

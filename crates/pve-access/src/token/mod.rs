@@ -1,8 +1,18 @@
-//! Secrets of API tokens: `priv/token.cfg` (reference 02 §5.2, §6.6).
+//! API tokens (reference 02 §5.2, §6.6, §12.3).
+//!
+//! | module | holds |
+//! |---|---|
+//! | here | whether a token header is good |
+//! | `secrets` | `priv/token.cfg` |
+//! | [`change`] | making, changing and deleting tokens |
+//! | [`door`] | how the web side, which may not read the secrets, learns whether one is right |
+
+pub mod change;
+pub mod door;
+mod secrets;
 
 use pve_cfs::Cfs;
 use pve_schema::ids::TokenId;
-use subtle::ConstantTimeEq as _;
 
 use crate::error::AccessError;
 use crate::rights::is_past;
@@ -21,19 +31,8 @@ pub trait SecretCheck: Send + Sync {
 impl SecretCheck for Cfs {
     fn is_secret(&self, token: &TokenId, secret: &str) -> Result<bool, AccessError> {
         let content = self.read_text(TOKEN_CFG)?.unwrap_or_default();
-        Ok(is_listed(&content, token, secret))
+        Ok(secrets::is_listed(&content, token, secret))
     }
-}
-
-/// Whether one of the lines is `TOKEN SECRET`, compared in time that does not depend on the secret.
-fn is_listed(content: &str, token: &TokenId, secret: &str) -> bool {
-    if secret.is_empty() || secret.contains(['\n', '\0']) {
-        return false;
-    }
-    let wanted = format!("{token} {secret}");
-    content.lines().fold(false, |found, line| {
-        found | bool::from(line.as_bytes().ct_eq(wanted.as_bytes()))
-    })
 }
 
 /// Checks the value of a token header, `USER@REALM!TOKEN=SECRET`.
@@ -53,10 +52,7 @@ pub fn verify(config: &UserConfig, secrets: &dyn SecretCheck, value: &str, now: 
         ))
     })?;
     config.require_active_user(&id.user, now)?;
-    let token = config.token(&id).ok_or_else(|| AccessError::NoSuchToken {
-        token: id.name.clone(),
-        user: id.user.to_string(),
-    })?;
+    let token = config.require_token(&id)?;
     if is_past(token.expire, now) {
         return Err(AccessError::plain(format!("token '{}' access expired", id.name)));
     }
@@ -75,13 +71,13 @@ mod tests {
 
     impl SecretCheck for Content {
         fn is_secret(&self, token: &TokenId, secret: &str) -> Result<bool, AccessError> {
-            Ok(is_listed(self.0, token, secret))
+            Ok(secrets::is_listed(self.0, token, secret))
         }
     }
 
     #[test]
     fn a_token_header_is_checked_step_by_step() {
-        let config = UserConfig::parse(include_str!("../tests/data/user-d.cfg"));
+        let config = UserConfig::parse(include_str!("../../tests/data/user-d.cfg"));
         let secrets = Content("alice@pve!ci s3cret\nalice@pve!full x=y\n");
         let now = 1_700_000_001;
         let verify = |value: &str, now| match verify(&config, &secrets, value, now) {
