@@ -14,6 +14,10 @@ const SPECIAL: &str = "$`;&|<>()!*?[]{}~";
 
 /// The assignments of a file; `None` when a shell is needed to know them.
 pub fn parse(text: &str) -> Option<Variables> {
+    // NUL has no place in a value, and bash drops it wherever it stands.
+    if text.contains('\0') {
+        return None;
+    }
     let mut rest = text.chars().peekable();
     let mut assigned = Variables::new();
     loop {
@@ -74,8 +78,6 @@ fn value(rest: &mut Peekable<Chars>) -> Option<String> {
                     other => value.push(other),
                 }
             }
-            // NUL has no place in a value, and bash drops it.
-            '\0' => return None,
             special if SPECIAL.contains(special) => return None,
             other => {
                 rest.next();
