@@ -16,8 +16,9 @@ use crate::domains::Domains;
 use crate::error::AccessError;
 use crate::paths::AclPath;
 use crate::secret::Secret;
-use crate::store::{self, USER_CFG};
-use crate::ticket::{self, Keyring, Kind, keys, window};
+use crate::store::USER_CFG;
+use crate::ticket::window::{self, Window};
+use crate::ticket::{self, Kind, PublicKey, keys};
 use crate::token::door::Door;
 use crate::token::{self, SecretCheck};
 use crate::user_config::UserConfig;
@@ -53,10 +54,11 @@ impl AccessControl {
     /// `user.cfg` cannot be read (500).
     pub fn load(context: &Context) -> Result<Self, AccessError> {
         let cfs = Cfs::new(context);
-        let config = store::cached(&cfs, USER_CFG, "user config", |bytes, _| {
-            UserConfig::parse(&String::from_utf8_lossy(bytes.unwrap_or_default()))
-        })
-        .map_err(|error| AccessError::Load(error.to_string()))?;
+        let config = cfs
+            .cached(USER_CFG, "user config", |bytes, _| {
+                UserConfig::parse(&String::from_utf8_lossy(bytes.unwrap_or_default()))
+            })
+            .map_err(|error| AccessError::Load(error.to_string()))?;
         Ok(Self {
             context: context.clone(),
             cfs,
@@ -163,27 +165,25 @@ impl AccessControl {
         if !ticket.starts_with("PVE:") {
             return Ok(None);
         }
-        let keyring = Keyring::load(&self.cfs)?;
         let now = self.context.now();
-        let current = keyring
-            .current
-            .and_then(|key| window::current(now, key.mtime(), self.cfs.is_quorate()).map(|window| (key, window)));
-        let old = keyring
-            .old
-            .and_then(|key| window::old(now, key.mtime()).map(|window| (key, window)));
-        for (key, window) in current.into_iter().chain(old) {
-            let statement = ticket::verify(&key, Kind::Login, ticket, None);
-            if let Some(statement) = statement.filter(|statement| statement.is_within(window, now)) {
-                let data = statement.data.unwrap_or_default();
-                // A half log-in never yields a user.
-                return Ok(if data.starts_with("!tfa!") {
-                    None
-                } else {
-                    data.parse().ok()
-                });
-            }
-        }
-        Ok(None)
+        let said = |key: &PublicKey, window: Option<Window>| {
+            let statement = ticket::verify(key, Kind::Login, ticket, None)?;
+            statement.is_within(window?, now).then_some(statement)
+        };
+        let by_current = PublicKey::current(&self.cfs)?
+            .and_then(|key| said(&key, window::current(now, key.mtime(), || self.cfs.is_quorate())));
+        let statement = match by_current {
+            Some(statement) => Some(statement),
+            // Only a ticket from before the last rotation gets here, and one that is worth nothing.
+            None => PublicKey::old(&self.cfs)?.and_then(|key| said(&key, window::old(now, key.mtime()))),
+        };
+        let data = statement.and_then(|statement| statement.data).unwrap_or_default();
+        // A half log-in never yields a user.
+        Ok(if data.starts_with("!tfa!") {
+            None
+        } else {
+            data.parse().ok()
+        })
     }
 
     /// A ticket for a console on a path (`/vms/100`, `/nodes/N`), bound to a TCP port where one is handed out.
@@ -245,9 +245,7 @@ impl AccessControl {
     /// Checks a short-lived ticket: the current key alone counts, and only while it is not outdated.
     fn verify_short(&self, kind: Kind, ticket: &str, secret: &str) -> Result<(), AccessError> {
         let now = self.context.now();
-        let key = Keyring::load(&self.cfs)?
-            .current
-            .filter(|key| now - key.mtime() <= window::KEY_LIFETIME);
+        let key = PublicKey::current(&self.cfs)?.filter(|key| now - key.mtime() <= window::KEY_LIFETIME);
         let statement = key.and_then(|key| ticket::verify(&key, kind, ticket, Some(secret)));
         match statement {
             Some(statement) if statement.data.is_none() && statement.is_within(window::SHORT, now) => Ok(()),

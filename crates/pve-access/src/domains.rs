@@ -12,7 +12,7 @@ use pve_schema::section_config::{self, Header, Row, SectionFile, SectionFormat, 
 use serde_json::{Map, Value, json};
 
 use crate::error::AccessError;
-use crate::store::{self, DOMAINS_CFG};
+use crate::store::DOMAINS_CFG;
 
 /// The option that asks for a second factor.
 const TFA: &str = "tfa";
@@ -150,7 +150,7 @@ impl Domains {
     /// # Errors
     /// The file cannot be read.
     pub fn load(cfs: &Cfs) -> Result<std::sync::Arc<Self>, AccessError> {
-        let made = store::cached(cfs, DOMAINS_CFG, "domains", |bytes, _| {
+        let made = cfs.cached(DOMAINS_CFG, "domains", |bytes, _| {
             Self::parse(bytes.unwrap_or_default())
         })?;
         Ok(made)

@@ -15,7 +15,7 @@
 //! | [`login`] | logging in |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
 //! | [`users`], [`acl`] | making and deleting users, granting and revoking roles |
-//! | [`store`] | the files, read again only when they changed |
+//! | [`store`] | the names of the files, and changes under their locks |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
 

@@ -12,7 +12,6 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use crate::error::AccessError;
-use crate::store;
 use crate::ticket::decode_time;
 use crate::ticket::window;
 
@@ -60,7 +59,7 @@ impl Secret {
     /// # Errors
     /// The file is missing or cannot be read.
     pub fn load(cfs: &Cfs) -> Result<Self, AccessError> {
-        let secret = store::cached(cfs, WWW_KEY, "secret", |bytes, _| {
+        let secret = cfs.cached(WWW_KEY, "secret", |bytes, _| {
             bytes
                 .filter(|bytes| !bytes.is_empty())
                 .map(|bytes| Arc::new(Self::derive(bytes)))

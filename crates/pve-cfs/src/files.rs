@@ -59,6 +59,12 @@ impl Stamp {
         self.mtime.0
     }
 
+    /// When content or anything else about the file was last changed, Unix seconds: what `touch` and `cp -p` cannot
+    /// set back.
+    pub(crate) fn changed(&self) -> i64 {
+        self.mtime.0.max(self.ctime.0)
+    }
+
     /// Number of bytes.
     pub fn size(&self) -> u64 {
         self.size
@@ -135,12 +141,15 @@ impl Cfs {
     /// # Errors
     /// [`CfsError::IllegalPath`], [`CfsError::Open`].
     pub fn stamp(&self, rel: &str) -> Result<Option<Stamp>, CfsError> {
-        let path = self.full_path(rel)?;
-        match fs::metadata(&path) {
+        Self::stamp_at(&self.full_path(rel)?)
+    }
+
+    pub(crate) fn stamp_at(path: &Path) -> Result<Option<Stamp>, CfsError> {
+        match fs::metadata(path) {
             Ok(meta) => Ok(Some(Stamp::of(&meta))),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(CfsError::Open {
-                path: shown(&path),
+                path: shown(path),
                 reason: errno_text(&error),
             }),
         }

@@ -6,6 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`files`] | read, atomic durable write, stamps: [`Cfs`] |
+//! | `cached` | values made from files, made again only when the file changed |
 //! | [`path`] | what a path below `/etc/pve` may look like, and which mode it gets |
 //! | [`lock`] | locks of this node and of the cluster |
 //! | [`tree`] | the directories and links that must be there |
@@ -17,6 +18,7 @@
 //!
 //! Not here: what the files mean. That is the affair of the crate that owns the file.
 
+mod cached;
 pub mod cluster_log;
 pub mod error;
 pub mod files;

@@ -14,6 +14,7 @@ use pve_schema::ids::AuthId;
 use pve_schema::{Site, errno_text};
 
 use crate::counters::Handled;
+use crate::second::OfSecond;
 
 /// Owner writes, group reads: the log names users and paths.
 const MODE: u32 = 0o640;
@@ -117,7 +118,7 @@ impl Entry {
         let (address, line) = (&self.address, &self.request_line);
         log.write(&format!(
             "{address} - {user} [{}] \"{line}\" {code} {length}\n",
-            date(now)
+            DATE.get(now, |now| date(now).into())
         ));
     }
 }
@@ -130,6 +131,9 @@ impl Drop for Entry {
         }
     }
 }
+
+/// The date of the last line.
+static DATE: OfSecond<Arc<str>> = OfSecond::new();
 
 /// `24/08/2026:14:46:01 +0200`, local time.
 fn date(now: i64) -> String {

@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use crate::SERVER_NAME;
 use crate::compress::{COMPRESS_FROM, Packing};
 use crate::refusal::Refusal;
+use crate::second::OfSecond;
 use crate::stream;
 
 /// A body on its way to the client.
@@ -243,17 +244,24 @@ fn reason(status: StatusCode, message: &str) -> Option<ReasonPhrase> {
     ReasonPhrase::try_from(text.into_bytes()).ok()
 }
 
+/// The date of the last answer.
+static LAST_DATE: OfSecond<Option<HeaderValue>> = OfSecond::new();
+
+/// `Mon, 24 Aug 2026 12:46:01 GMT`.
+fn date(now: i64) -> Option<HeaderValue> {
+    let since = Duration::from_secs(u64::try_from(now).unwrap_or_default());
+    HeaderValue::try_from(httpdate::fmt_http_date(UNIX_EPOCH + since)).ok()
+}
+
 /// The headers in the order in which upstream sends them; `keep_alive` only where connections are a header's matter.
 fn head(answer: &Answer, keep_alive: Option<bool>, now: i64) -> HeaderMap {
-    let since = Duration::from_secs(u64::try_from(now).unwrap_or_default());
-    let date = httpdate::fmt_http_date(UNIX_EPOCH + since);
     let mut headers = HeaderMap::with_capacity(answer.headers.len() + 8);
     let mut put = |name: HeaderName, value: Option<&HeaderValue>| {
         if let Some(value) = value {
             headers.insert(name, value.clone());
         }
     };
-    let date = HeaderValue::try_from(date).ok();
+    let date = LAST_DATE.get(now, date);
     let length = match &answer.body {
         Payload::Empty => Some(0),
         Payload::Whole(bytes) => u64::try_from(bytes.len()).ok(),

@@ -23,6 +23,7 @@
 //! | [`door`] | the Unix socket at which the web side asks what it may not read |
 //! | [`access_log`] | one line per request |
 //! | [`counters`], [`metrics`] | what is counted, and how it is shown to Prometheus |
+//! | `second` | dates as text, made once a second |
 //!
 //! Not here: who may do what and which handler runs (`pve_rest::Pipeline`), processes and sockets of the daemon
 //! (`pve-daemon`).
@@ -44,6 +45,7 @@ pub mod multipart;
 mod openapi;
 mod params;
 mod refusal;
+mod second;
 mod serve;
 pub mod server;
 mod start_page;

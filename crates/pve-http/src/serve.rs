@@ -144,7 +144,7 @@ impl Connection {
         let target = head::target(&request).to_owned();
         let (parts, body) = request.into_parts();
         let (input, spool) = if is_upload {
-            self.upload(&parts, body).await?
+            Box::pin(self.upload(&parts, body)).await?
         } else {
             (self.parameters(&parts, &admitted, body).await?, None)
         };
@@ -167,7 +167,7 @@ impl Connection {
             Some(Executed::Elsewhere(answer)) => answer,
             Some(Executed::Failed(error)) => self.failed(format, page.as_ref(), &error, started).await,
             Some(Executed::Here(reply)) => match (reply.websocket.clone(), upgrade) {
-                (Some(endpoint), Some(upgrade)) => self.switch(&parts.headers, &endpoint, upgrade).await?,
+                (Some(endpoint), Some(upgrade)) => Box::pin(self.switch(&parts.headers, &endpoint, upgrade)).await?,
                 _ => replied(format, page.as_ref(), reply),
             },
         };
@@ -343,7 +343,9 @@ impl Job {
                     ForwardTo::Daemon => Handled::Daemon,
                     ForwardTo::Node(_) => Handled::Node,
                 };
-                (self.forward(shared, &to).await.into(), handled)
+                // Boxed as the other ways that few requests take: their state would be part of every request's, and
+                // moved about with it.
+                (Box::pin(self.forward(shared, &to)).await.into(), handled)
             }
         };
         if let Some(spool) = self.spool

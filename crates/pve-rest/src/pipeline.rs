@@ -52,6 +52,8 @@ pub struct Admitted {
     pub caller: Option<AuthId>,
     /// Whether the body is a file upload, to be spooled rather than decoded (reference 01 §3.11).
     pub upload: bool,
+    /// Users and rights as they were when the sender was found out.
+    access: AccessControl,
 }
 
 /// What is to be done with a request.
@@ -97,6 +99,7 @@ impl Pipeline {
                 head,
                 caller: None,
                 upload: false,
+                access,
             });
         }
         let caller = self.caller(&access, &head.credentials).await?;
@@ -111,6 +114,7 @@ impl Pipeline {
             head,
             caller: Some(caller),
             upload,
+            access,
         })
     }
 
@@ -153,7 +157,7 @@ impl Pipeline {
         // 6. May the caller do that, by the parameters as they were sent?
         let caller = admitted.caller.as_ref();
         let param = |name: &str| merged.text(name).map(str::to_owned);
-        self.access()?
+        self.rights_of(admitted)?
             .check(route.method.permissions.as_ref(), caller, &param)?;
         // 7. Which node is to run it?
         if let Some(node) = self.target_node(&merged)? {
@@ -175,6 +179,15 @@ impl Pipeline {
             request_id: Arc::clone(&head.request_id),
         };
         handler(call).await.map(Outcome::Reply)
+    }
+
+    /// Users and rights for a request. Where a body lies between then and now they are looked up again: it may have
+    /// taken hours to come.
+    fn rights_of(&self, admitted: &Admitted) -> Result<AccessControl, ApiError> {
+        match admitted.head.verb {
+            Verb::Get | Verb::Delete => Ok(admitted.access.clone()),
+            Verb::Post | Verb::Put => self.access(),
+        }
     }
 
     /// Users and rights as they are now.

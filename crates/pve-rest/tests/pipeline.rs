@@ -1,12 +1,15 @@
 //! The order of the steps, which clients see: on a real site with real tickets.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test states what must hold")]
+use std::sync::Arc;
+
 use pve_access::{AccessControl, Credentials};
 use pve_cfs::Cfs;
 use pve_contract::{Verb, id};
 use pve_rest::call::Client;
 use pve_rest::{ApiError, ForwardTo, Outcome, Pipeline, Registry, Reply, RequestHead, Role};
 use pve_schema::Context;
+use pve_schema::clock::ManualClock;
 use pve_schema::ids::UserId;
 use serde_json::{Map, Value, json};
 
@@ -250,4 +253,49 @@ async fn a_token_does_not_replace_a_person() {
         error.message,
         "Permission check failed (URI '/access/ticket' not available with API token, need proper ticket.\n)\n"
     );
+}
+
+/// The signature's check is remembered, files are kept in memory: neither may make an old truth last a moment longer.
+#[tokio::test]
+async fn a_request_sees_what_the_one_before_could_not() {
+    let suite = Suite::new();
+    let cfs = Cfs::new(&suite.context);
+    let head = suite.head(Some("alice@pve"), Verb::Get, "/nodes/n1/qemu/100/config");
+    let status = async |context: &Context| {
+        let pipeline = Pipeline {
+            context: context.clone(),
+            ..suite.pipeline(Role::Root)
+        };
+        match pipeline.authenticate(head.clone()).await {
+            Err(error) => error.status,
+            Ok(admitted) => match pipeline.dispatch(&admitted, Map::new()).await {
+                Outcome::Reply(_) => 200,
+                Outcome::Error(error) => error.status,
+                Outcome::Forward(to) => panic!("{to:?}"),
+            },
+        }
+    };
+    let now = &suite.context;
+    let users = |from: &str, to: &str| cfs.write("user.cfg", USERS.replace(from, to).as_bytes()).unwrap();
+    // Several times each, quickly, and with files of the same size.
+    for _ in 0..5 {
+        assert_eq!([status(now).await, status(now).await], [200, 200]);
+        users("alice@pve:1:0", "alice@pve:0:0");
+        assert_eq!(status(now).await, 401, "the user was disabled");
+        users("alice@pve:1:0", "alice@pve:1:1");
+        assert_eq!(status(now).await, 401, "the user has expired");
+        users("/vms/100", "/vms/101");
+        assert_eq!(status(now).await, 403, "the right was taken away");
+        users("", "");
+    }
+    let at = |seconds: i64| now.with_clock(Arc::new(ManualClock::at(now.now() + seconds)));
+    assert_eq!(status(&at(7200 - 60)).await, 200);
+    assert_eq!(status(&at(7200)).await, 401, "the ticket is two hours old");
+    assert_eq!(status(now).await, 200);
+    for key in ["priv/authkey.key", "authkey.pub"] {
+        assert!(cfs.remove(key).unwrap());
+    }
+    assert_eq!(status(now).await, 401, "there is no key");
+    pve_access::ticket::keys::generate_auth_key(now).unwrap();
+    assert_eq!(status(now).await, 401, "the key is another one");
 }

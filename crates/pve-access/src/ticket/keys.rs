@@ -13,7 +13,6 @@ use rustls_pki_types::{PrivateKeyDer, SubjectPublicKeyInfoDer};
 
 use super::window::{GRACE, KEY_LIFETIME, TICKET_LIFETIME};
 use crate::error::AccessError;
-use crate::store;
 
 const PRIVATE: &str = "priv/authkey.key";
 const PUBLIC: &str = "authkey.pub";
@@ -69,30 +68,26 @@ impl SigningKey {
     }
 }
 
-/// The public keys that tickets are verified with.
-#[derive(Debug, Clone, Default)]
-pub struct Keyring {
-    /// The key in use.
-    pub current: Option<Arc<PublicKey>>,
-    /// The key before the last rotation.
-    pub old: Option<Arc<PublicKey>>,
-}
-
-impl Keyring {
-    /// Loads what is there; a file that holds no key counts as absent.
+impl PublicKey {
+    /// The key in use, if there is one; a file that holds no key counts as absent.
     ///
     /// # Errors
-    /// A file cannot be read.
-    pub fn load(cfs: &Cfs) -> Result<Self, AccessError> {
-        Ok(Self {
-            current: load_public(cfs, PUBLIC)?,
-            old: load_public(cfs, OLD)?,
-        })
+    /// The file cannot be read.
+    pub fn current(cfs: &Cfs) -> Result<Option<Arc<Self>>, AccessError> {
+        load_public(cfs, PUBLIC)
+    }
+
+    /// The key before the last rotation.
+    ///
+    /// # Errors
+    /// As [`PublicKey::current`].
+    pub fn old(cfs: &Cfs) -> Result<Option<Arc<Self>>, AccessError> {
+        load_public(cfs, OLD)
     }
 }
 
 fn load_public(cfs: &Cfs, rel: &str) -> Result<Option<Arc<PublicKey>>, AccessError> {
-    let key = store::cached(cfs, rel, "public key", |bytes, stamp| {
+    let key = cfs.cached(rel, "public key", |bytes, stamp| {
         let key = PublicKey::from_pem(bytes?, stamp?.mtime());
         if key.is_none() {
             log::warn!("'{rel}' holds no public key");
@@ -112,7 +107,7 @@ pub fn signing_key(context: &Context) -> Result<Arc<SigningKey>, AccessError> {
     if missing || is_stale(&cfs, context.now())? {
         rotate(context, missing)?;
     }
-    let key = store::cached(&cfs, PRIVATE, "private key", |bytes, _| {
+    let key = cfs.cached(PRIVATE, "private key", |bytes, _| {
         SigningKey::from_pem(bytes.unwrap_or_default()).ok().map(Arc::new)
     })?;
     (*key)

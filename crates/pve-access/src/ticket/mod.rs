@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use pve_schema::text;
 use sha1::{Digest as _, Sha1};
 
-pub use keys::{Keyring, SigningKey, generate_auth_key, is_stale, rotate_if_stale};
+pub use keys::{PublicKey, SigningKey, generate_auth_key, is_stale, rotate_if_stale};
 use window::Window;
 
 /// What kind of ticket it is: the text it begins with.

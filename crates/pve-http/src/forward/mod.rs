@@ -9,8 +9,8 @@
 //! | `pin` | which certificate is the node's |
 //! | `failure` | what goes wrong on the way, and its status |
 //!
-//! An answer's body is passed on as it comes. If it breaks off, the client's connection ends: it is too late for a
-//! status (upstream's 597).
+//! A short answer is passed on as a whole, a longer one as it comes. If that breaks off, the client's connection ends: it
+//! is too late for a status (upstream's 597).
 
 mod failure;
 mod node;
@@ -52,6 +52,8 @@ use crate::tunnel::FindNode;
 const POOL: usize = 64;
 /// How long an idle connection is kept: less than the 5 s after which the daemon closes it.
 const POOL_IDLE: Duration = Duration::from_secs(3);
+/// Bodies up to this many bytes are read before their head is passed on.
+const AT_ONCE: u64 = 64 * 1024;
 /// Headers of an answer that the proxy writes itself or that end at this hop.
 const OWN_HEADERS: [HeaderName; 9] = [
     CACHE_CONTROL,
@@ -126,7 +128,7 @@ impl Forwarder {
         }
         counters::forwarded(Handled::Daemon, answer.is_ok());
         match answer {
-            Ok(response) => Ok(self.pass_on(response)),
+            Ok(response) => self.pass_on(response).await,
             Err(failure) => failure.told(),
         }
     }
@@ -139,7 +141,7 @@ impl Forwarder {
         let answer = self.nodes.call(node, call).await;
         counters::forwarded(Handled::Node, answer.is_ok());
         match answer {
-            Ok(response) => Ok(self.pass_on(response)),
+            Ok(response) => self.pass_on(response).await,
             Err(failure) => failure.told(),
         }
     }
@@ -154,7 +156,7 @@ impl Forwarder {
     }
 
     /// An answer as ours: status, reason and body unchanged, own general headers.
-    fn pass_on(&self, response: Response<Incoming>) -> Answer {
+    async fn pass_on(&self, response: Response<Incoming>) -> Result<Answer, ApiError> {
         let (parts, body) = response.into_parts();
         let reason = parts.extensions.get::<ReasonPhrase>();
         let reason = reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into_owned());
@@ -165,7 +167,18 @@ impl Forwarder {
         // A download; calls announce their length.
         answer.patient = length.is_none();
         if length == Some(0) {
-            return answer;
+            return Ok(answer);
+        }
+        if length.is_some_and(|length| length <= AT_ONCE) {
+            // Head and body leave together, in one packet and one record of TLS.
+            return match timeout(self.idle, body.collect()).await {
+                Err(_) => Failure::Silent.told(),
+                Ok(Err(_)) => Failure::Broken.told(),
+                Ok(Ok(body)) => {
+                    let whole = Full::new(body.to_bytes()).map_err(|never| match never {});
+                    Ok(answer.with_body(Payload::Stream(whole.boxed_unsync(), length)))
+                }
+            };
         }
         let idle = self.idle;
         let chunks = stream::try_unfold(body, move |mut body| async move {
@@ -176,7 +189,7 @@ impl Forwarder {
                 Ok(Some(Ok(frame))) => Ok(Some((Frame::data(frame.into_data().unwrap_or_default()), body))),
             }
         });
-        answer.with_body(Payload::Stream(StreamBody::new(chunks).boxed_unsync(), length))
+        Ok(answer.with_body(Payload::Stream(StreamBody::new(chunks).boxed_unsync(), length)))
     }
 }
 
