@@ -130,6 +130,7 @@ fn prepare(program: &Program, master: Pid) -> io::Result<OwnedFd> {
     }
     process::remove_variables(["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]);
     process::set_title(&format!("{} worker", program.name));
+    process::memory::keep_small();
     signals::set_up_worker()
 }
 

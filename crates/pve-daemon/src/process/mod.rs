@@ -1,7 +1,8 @@
-//! Facts about processes, and what a process does to itself: titles, sessions, inheritance of descriptors.
+//! Facts about processes, and what a process does to itself: titles, sessions, inheritance of descriptors, memory.
 //!
 //! Signals and forks of a daemon are in [`crate::master`]; tasks are in `pve-task`.
 
+pub(crate) mod memory;
 mod title;
 
 use std::ffi::OsString;
