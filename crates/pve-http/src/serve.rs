@@ -278,7 +278,7 @@ impl Connection {
         started: Instant,
     ) -> Result<Answer, Refusal> {
         let pipeline = &self.shared.pipeline;
-        let caller = match pipeline.identify(&head) {
+        let caller = match pipeline.identify(&head).await {
             Ok(caller) => caller,
             Err(error) => return Ok(self.stranger(&error, "text", entry, started).await),
         };

@@ -122,8 +122,9 @@ impl Pipeline {
     ///
     /// # Errors
     /// The refusal; the transport sends it late and without a body.
-    pub fn identify(&self, head: &RequestHead) -> Result<AuthId, ApiError> {
-        Ok(self.access()?.authenticate(&head.credentials)?)
+    pub async fn identify(&self, head: &RequestHead) -> Result<AuthId, ApiError> {
+        let access = self.access()?;
+        self.caller(&access, &head.credentials).await
     }
 
     /// Whether somebody may have something that is no method of the contract.
