@@ -38,8 +38,6 @@ use crate::tls::Live;
 use crate::transport::{Transport, Wire};
 pub(crate) use crowd::{Arrival, Gate, Hurry, Place};
 
-/// Most unread bytes of a connection: a whole body and its head (reference 01 §3.1).
-const READ_BUFFER: usize = (512 + 8) * 1024;
 /// Most bytes of a head that is not complete yet: the longest URI that the HTTP library takes (64 KiB), the headers, and
 /// some. Every connection may hold as much before anybody knows whose it is.
 const HEAD_BUFFER: usize = (64 + 8 + 8) * 1024;

@@ -29,7 +29,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Connection, Phase, READ_BUFFER};
+use super::{Connection, Phase};
 use crate::answer::Body;
 use crate::refusal::Refusal;
 use crate::serve::serve;
@@ -41,6 +41,8 @@ const STREAMS: u32 = 100;
 const MAX_HEADER_LIST: u32 = 16 * 1024;
 /// Unread bytes of one request's body: enough for a fast upload, and far less than a connection may hold.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// Unread bytes of all bodies of a connection: the largest that a call may have, and some (reference 01 §3.1).
+const CONNECTION_WINDOW: u32 = (512 + 8) * 1024;
 /// Bytes of an answer that are given to the library at a time: what it has it cannot be asked about.
 const PIECE: usize = 16 * 1024;
 /// Requests that a client may cancel before they are looked at, and that we may refuse, until the connection ends: what
@@ -70,7 +72,7 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(MAX_HEADER_LIST)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(u32::try_from(READ_BUFFER).unwrap_or(STREAM_WINDOW))
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
         .keep_alive_interval(PING_AFTER)
