@@ -12,7 +12,6 @@ import selectors
 import socket
 import ssl
 import struct
-import subprocess
 import time
 
 import pytest
@@ -221,28 +220,6 @@ def test_noise_on_the_tls_port(lab):
             crowd.add(1, first=b"\x80" + noise.randbytes(size))
         good.is_served()
         wait_for("they are hung up on", lambda: crowd.open() == 0, seconds=30)
-
-
-def test_nobody_renegotiates(lab):
-    client = subprocess.Popen(
-        ["openssl", "s_client", "-connect", f"{lab.address}:8006", "-tls1_2"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        seen = b""
-        while b"Verify return code" not in seen:
-            chunk = os.read(client.stdout.fileno(), 65536)
-            assert chunk, seen
-            seen += chunk
-        client.stdin.write(b"R\n")
-        client.stdin.flush()
-        rest, _ = client.communicate(timeout=30)
-        assert b"no renegotiation" in rest or b"handshake failure" in rest, rest
-    finally:
-        client.kill()
-    Good(lab).is_served(times=1)
 
 
 # Consoles
