@@ -293,7 +293,7 @@ impl WorkerContext {
         }
     }
 
-    /// A sign of life, to be given about once a second by the loop that must not stand still. Who never gives one is not
+    /// A sign of life, to be given every two seconds by the loop that must not stand still. Who never gives one is not
     /// expected to; who gives none any more is taken for hung, and replaced.
     pub fn beat(&self) {
         slots::beat();

@@ -9,18 +9,21 @@
 //! | [`worker`] | a worker process that serves: its runtime, and its way out |
 //! | `transport` | the byte stream below HTTP: stalls and a clean close |
 //! | `serve` | the request path as one list |
-//! | `head` | what a request's head may look like; URL space |
+//! | [`head`] | what a request's head may look like; URL space |
 //! | `params` | query and body become one map of parameters |
-//! | `multipart`, `upload` | a file upload is spooled with constant memory |
+//! | [`multipart`], `upload` | a file upload is spooled with constant memory |
 //! | `forward` | the call is passed to `pvedaemon` or to another node |
-//! | `websocket` | the console relay |
+//! | [`websocket`] | the console relay |
 //! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
 //! | `format`, `html` | json, extjs, htmljs, spiceconfig, png; html |
 //! | [`files`] | the static files of a web interface |
 //! | `start_page`, `openapi` | what the server says of itself without login |
 //! | `answer` | status line and headers |
+//! | `refusal` | why a request is refused before any handler sees it |
 //! | `compress`, `stream` | a body is compressed, or read while it is sent |
 //! | [`door`] | the Unix socket at which the web side asks what it may not read |
+//! | `local` | ports of this node's guests and consoles, for the relays |
+//! | [`config`] | what a daemon decides about its server |
 //! | [`access_log`] | one line per request |
 //! | [`counters`], [`metrics`] | what is counted, and how it is shown to Prometheus |
 //! | `second` | dates as text, made once a second |

@@ -1,4 +1,4 @@
-//! What the web side may ask and may not read: a Unix socket of `pvedaemon` (DESIGN rule 8).
+//! What the web side may ask and may not read: a Unix socket of `pvedaemon`, its other way in beside port 85.
 //!
 //! ```text
 //! www-data ── verify-token USER@REALM!TOKEN SECRET⏎ ──▶ root: whose uid is that? reads priv/token.cfg
