@@ -84,7 +84,7 @@ pub(crate) async fn read(
         return Err(Refusal::TooLarge);
     }
     let encoding = encoding(headers, length)?;
-    let bytes = collect(body, terms.idle).await?;
+    let bytes = collect(body, terms).await?;
     let body = match encoding {
         Encoding::Form => decode::form(&String::from_utf8_lossy(&bytes)),
         Encoding::Json => decode::json(&bytes).map_err(Refusal::Json)?,
@@ -104,10 +104,10 @@ fn encoding(headers: &HeaderMap, length: u64) -> Result<Encoding, Refusal> {
 }
 
 /// The whole body; hyper sees to it that it is as long as announced, if it was.
-async fn collect(mut body: Incoming, idle: Duration) -> Result<Bytes, Refusal> {
+async fn collect(mut body: Incoming, terms: &Terms) -> Result<Bytes, Refusal> {
     let mut whole = BytesMut::new();
-    while let Some(chunk) = next_chunk(&mut body, idle).await? {
-        if (whole.len() + chunk.len()) as u64 > MAX_BODY {
+    while let Some(chunk) = next_chunk(&mut body, terms.idle).await? {
+        if (whole.len() + chunk.len()) as u64 > terms.limit {
             return Err(Refusal::TooLarge);
         }
         whole.extend_from_slice(&chunk);
