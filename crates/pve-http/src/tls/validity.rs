@@ -10,7 +10,7 @@ use x509_parser::prelude::FromDer as _;
 use super::certificate::Pair;
 use super::check::{Problem, Subject};
 
-/// A certificate that ends sooner than this should have been replaced: renewal begins a fortnight earlier.
+/// Days before the end from which `check` warns: time to order another. The node's own is made anew when 14 are left.
 const SOON_DAYS: i64 = 30;
 const DAY: i64 = 24 * 60 * 60;
 
