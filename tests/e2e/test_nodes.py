@@ -26,8 +26,10 @@ from test_terminal import Terminal
 # The host's own address on the bridge; the nodes are .1 and .2.
 NETWORK, HOST = "10.198.77", "10.198.77.254"
 
+
 def run(*words):
     return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
 
 class Network:
     """A bridge of the host, and a namespace for each node with a leg on it."""
@@ -66,6 +68,7 @@ class Network:
         inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
         return ["nsenter", f"--net=/run/netns/{self.name(number)}", *inside]
 
+
 class Node(Lab):
     """A lab that listens on the bridge, too."""
 
@@ -89,6 +92,7 @@ class Node(Lab):
     def pve(self):
         return self.root / "etc/pve"
 
+
 class Cluster:
     def __init__(self, network, first, second):
         self.network, self.first, self.second = network, first, second
@@ -98,6 +102,7 @@ class Cluster:
 
     def ask(self, path, user="root@pam", **options):
         return self.first.session(user).get(f"{self.first.url}/api2/json{path}", timeout=40, **options)
+
     def change(self):
         """Asks the second node to change something that it will not: such a call gets a connection of its own."""
         where = f"{self.first.url}/api2/json/nodes/n2/qemu/600/status/shutdown"
@@ -136,6 +141,7 @@ def cluster(playground):
         share(second, first)
         yield Cluster(network, first, second)
 
+
 def test_a_call_for_the_other_node_runs_there(cluster):
     for user in ("root@pam", "admin@pve"):
         answer = cluster.ask("/nodes/n2/status", user)
@@ -159,6 +165,7 @@ def test_a_call_for_the_other_node_runs_there(cluster):
     answer = session.post(f"{cluster.first.url}/api2/json/nodes/n2/qemu/600/status/start", timeout=30)
     assert (answer.status_code, answer.reason) == (401, "Permission denied - invalid csrf token")
 
+
 def test_an_upload_for_the_other_node_is_refused_in_words(cluster):
     answer = cluster.first.session().post(
         f"{cluster.first.url}/api2/json/nodes/n2/storage/local/upload",
@@ -168,6 +175,7 @@ def test_an_upload_for_the_other_node_is_refused_in_words(cluster):
     )
     assert answer.status_code == 501 and "another node" in answer.reason, answer.reason
     assert not list((cluster.first.root / "var/tmp").glob("pveupload-*"))
+
 
 def ssh_server(cluster):
     """An ssh server on the second node that lets the first's root in, known by the file below /etc/pve."""
@@ -192,6 +200,7 @@ def ssh_server(cluster):
     server = subprocess.Popen([*cluster.network.prefix(2), "/usr/sbin/sshd", "-D", "-e"], stderr=subprocess.PIPE)
     return server
 
+
 def test_a_shell_of_the_other_node(cluster):
     server = ssh_server(cluster)
     try:
@@ -214,11 +223,13 @@ def test_a_shell_of_the_other_node(cluster):
         server.terminate()
         server.wait(timeout=20)
 
+
 def connect(proxy, host):
     """Asks a spiceproxy for a tunnel: the connection, and the first line of the answer."""
     client = socket.create_connection((proxy, 3128), timeout=20)
     client.sendall(f"CONNECT {host} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
     return client, client.recv(4096).decode().split("\r\n")[0]
+
 
 def test_a_spice_viewer_reaches_a_guest_through_two_proxies(cluster):
     api = cluster.far.api()
@@ -248,20 +259,24 @@ def test_a_spice_viewer_reaches_a_guest_through_two_proxies(cluster):
     client, line = connect(cluster.first.address, f"{told['host']}:{told['tls-port']}")
     assert line.startswith("HTTP/1.0 502"), line
 
+
 def test_no_call_goes_in_circles(cluster):
     answer = cluster.ask("/nodes/n2/status", headers={"PVEDisableProxy": "true"})
     assert (answer.status_code, answer.reason) == (500, "proxy loop detected")
     answer = cluster.ask("/nodes/n9/status")
     assert answer.status_code == 500 and answer.reason.startswith("hostname lookup 'n9' failed - "), answer.reason
 
+
 def fingerprint(file):
     return run("openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", str(file)).strip().split("=")[1]
+
 
 def certify(directory, name):
     """A certificate and key of nobody in particular."""
     directory.mkdir(parents=True, exist_ok=True)
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x"
     run(*command.split(), "-keyout", str(directory / f"{name}.key"), "-out", str(directory / f"{name}.pem"))
+
 
 def test_a_changed_certificate_is_not_believed(cluster, tmp_path):
     own = cluster.second.pve / "nodes/n2"
@@ -286,6 +301,7 @@ def test_a_changed_certificate_is_not_believed(cluster, tmp_path):
     kept.write_bytes((tmp_path / "new.pem").read_bytes())
     assert cluster.ask("/nodes/n2/status").status_code == 200
 
+
 class Impostor:
     """A third node on the host's address that has the right certificate and says what it is told to."""
 
@@ -304,6 +320,7 @@ class Impostor:
                 tunnel.sendall(words)
 
         threading.Thread(target=serve, daemon=True).start()
+
 
 def test_what_goes_wrong_on_the_way_has_a_status(cluster):
     impostor = Impostor(cluster)
@@ -328,6 +345,7 @@ def test_what_goes_wrong_on_the_way_has_a_status(cluster):
     impostor.listener.close()
     answer = ask()
     assert (answer.status_code, answer.reason) == (595, "Connection refused")
+
 
 def test_a_node_that_is_down(cluster):
     leg = f"{cluster.network.name(2)}h"

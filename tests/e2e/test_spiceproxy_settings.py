@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from daemons import WEB_USER, Daemon, Root
+from daemons import Daemon, Root
 from lab import wait_for
 
 PORT = 3128
@@ -125,4 +125,3 @@ def test_check_reads_as_the_daemons_user_and_finds_nothing_wrong_with_a_good_fil
         assert ran.returncode == 1
     finally:
         file.chmod(0o644)
-    assert WEB_USER != 0
