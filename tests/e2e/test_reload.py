@@ -82,7 +82,7 @@ def test_ten_reloads_under_load(lab):
 class Slow:
     """An HTTP connection whose client takes its time."""
 
-    def __init__(self, lab, verb, path, headers=(), length=None):
+    def __init__(self, lab, verb, path, headers=()):
         self.connection = http.client.HTTPSConnection(
             lab.address, 8006, context=ssl._create_unverified_context(), timeout=60
         )
