@@ -75,7 +75,7 @@ pub(crate) fn keep_only(pids: &[Pid], families: &[&'static Family]) {
     }
 }
 
-/// This process turns: called once a second or so by whatever loop must not stand still.
+/// This process turns: called every two seconds or so by whatever loop must not stand still.
 pub(crate) fn beat() {
     if let Some(cell) = own().and_then(|row| BEATS.cell(row)) {
         cell.fetch_add(1, Ordering::Relaxed);
