@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use pve_access::secret::Secret;
-use pve_access::ticket::keys::{self, Keyring, PublicKey};
+use pve_access::ticket::keys::{self, PublicKey};
 use pve_access::ticket::{self, Kind};
 use pve_access::token::SecretCheck;
 use pve_access::{AccessError, Credentials, UserConfig};
@@ -67,10 +67,7 @@ fn public_key() -> Arc<PublicKey> {
     let context = Context::new(serde_json::from_value(site).expect("a site"));
     std::fs::create_dir_all(context.site.path("/etc/pve/priv")).expect("a directory");
     keys::generate_auth_key(&context).expect("a key");
-    Keyring::load(&Cfs::new(&context))
-        .expect("a key")
-        .current
-        .expect("a key")
+    PublicKey::current(&Cfs::new(&context)).expect("a key").expect("a key")
 }
 
 /// A ticket of any kind: the first byte chooses which is expected.
