@@ -334,12 +334,13 @@ def test_what_goes_wrong_on_the_way_has_a_status(cluster):
         (b"HTTP/1.1 418 I am n3\r\nContent-Length: 0\r\n\r\n", 418, "I am n3"),
         (b"", 596, "Broken pipe"),
         (b"SSH-2.0-x\r\n\r\n", 599, "invalid answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", 597, "Broken pipe"),
     ]:
         impostor.answer(words)
         answer = ask()
         assert (answer.status_code, answer.reason) == (status, reason), words
-    # It breaks off in the middle: upstream's 597 would come too late, so the connection ends.
-    impostor.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+    # A long one that breaks off in the middle: 597 would come too late, so the connection ends.
+    impostor.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhalf")
     with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)):
         ask()
     impostor.listener.close()

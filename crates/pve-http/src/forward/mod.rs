@@ -173,7 +173,8 @@ impl Forwarder {
             // Head and body leave together, in one packet and one record of TLS.
             return match timeout(self.idle, body.collect()).await {
                 Err(_) => Failure::Silent.told(),
-                Ok(Err(_)) => Failure::Broken.told(),
+                // As upstream: the head was there (reference 01 §3.8).
+                Ok(Err(_)) => Ok(Answer::bare(597, "Broken pipe")),
                 Ok(Ok(body)) => {
                     let whole = Full::new(body.to_bytes()).map_err(|never| match never {});
                     Ok(answer.with_body(Payload::Stream(whole.boxed_unsync(), length)))
