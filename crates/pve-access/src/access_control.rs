@@ -91,7 +91,7 @@ impl AccessControl {
     /// Tells who sent a request. A failure's reason is logged.
     ///
     /// # Errors
-    /// [`AccessError::NoTicket`], [`AccessError::Unauthenticated`] (both 401).
+    /// [`AccessError::NoTicket`], [`AccessError::Unauthenticated`] (both 401), [`AccessError::Unverifiable`] (500).
     pub fn authenticate(&self, credentials: &Credentials) -> Result<AuthId, AccessError> {
         let result = match credentials {
             Credentials::None => return Err(AccessError::NoTicket),
@@ -105,7 +105,11 @@ impl AccessControl {
         result.map_err(|error| {
             let reason = error.to_string();
             log::warn!("authentication failure: {}", printable(&reason));
-            AccessError::Unauthenticated { reason }
+            match error {
+                // It may be good; who says "no" here makes clients forget it.
+                AccessError::Unverifiable(_) => error,
+                _ => AccessError::Unauthenticated { reason },
+            }
         })
     }
 

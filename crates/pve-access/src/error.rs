@@ -15,6 +15,9 @@ pub enum AccessError {
         /// Why.
         reason: String,
     },
+    /// Nobody can tell now whether a token's secret is right (500).
+    #[error("{0}")]
+    Unverifiable(String),
     /// A change without, or with a wrong, CSRF prevention token (401).
     #[error("Permission denied - invalid csrf token")]
     InvalidCsrfToken,

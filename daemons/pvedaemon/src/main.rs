@@ -48,13 +48,12 @@ fn prepare(site: &Site) -> Result<(), BoxError> {
 fn init(start: &Start) -> Result<Service, BoxError> {
     let site = &start.context.site;
     let settings = Settings::read(site, PROGRAM.name)?;
+    let path = site.path(door::SOCKET);
+    let door = start.listen_unix("DOOR", &path, 0o660)?;
+    std::os::unix::fs::chown(&path, None, Some(site.web_user.gid))?;
     Ok(Service {
         workers: settings.max_workers,
-        listeners: vec![
-            start.listen_tcp(Some(&site.address.to_string()), PORT)?,
-            // Everybody may knock; who may ask is decided by the peer's uid.
-            start.listen_unix("DOOR", &site.path(door::SOCKET), 0o666)?,
-        ],
+        listeners: vec![start.listen_tcp(Some(&site.address.to_string()), PORT)?, door],
         worker: Box::new(serve),
     })
 }

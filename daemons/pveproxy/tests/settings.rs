@@ -558,6 +558,33 @@ fn tls_settings_that_leave_nothing_keep_the_daemon_up_until_they_are_repaired() 
     }
 }
 
+#[test]
+fn a_reload_with_settings_that_are_wrong_leaves_everything_as_it_was() {
+    let node = Node::start("MAX_WORKERS=1\n");
+    let workers = node.workers();
+    for (settings, expected) in [
+        (
+            "MAX_WORKERS=1\nMETRICS_LISTEN=0.0.0.0:9998\n",
+            "etc/default/pveproxy:2: ",
+        ),
+        ("POLICY=x\n", "unknown policy 'x'"),
+        ("ALLOW_FROM=bogus!\n", "bogus!"),
+    ] {
+        node.settings(settings);
+        node.reload();
+        node.until(settings, || {
+            let refusals =
+                |line: &str| line.contains("unable to reload, going on unchanged - ") && line.contains(expected);
+            node.log().lines().any(refusals)
+        });
+        assert_eq!(node.code("https://127.0.0.1:8006/"), "200");
+        assert_eq!(node.workers(), workers);
+    }
+    node.settings("MAX_WORKERS=2\n");
+    node.reload();
+    node.until("two workers", || node.workers().len() == 2);
+}
+
 /// Runs `check` on a root directory: what it prints, and its exit code.
 fn check(node: &Node, verb: &str) -> (String, Option<i32>) {
     let output = Command::new(env!("CARGO_BIN_EXE_pveproxy"))

@@ -63,12 +63,12 @@ impl SecretCheck for Door {
         // Once more where a worker of the daemon ended in between.
         let answer = self.ask(&question).or_else(|_| self.ask(&question)).map_err(|error| {
             let (socket, error) = (self.socket.display(), errno_text(&error));
-            AccessError::plain(format!("unable to ask pvedaemon at '{socket}' - {error}"))
+            AccessError::Unverifiable(format!("unable to ask pvedaemon at '{socket}' - {error}"))
         })?;
         match answer.as_str() {
             "yes" => Ok(true),
             "no" => Ok(false),
-            other => Err(AccessError::plain(format!("pvedaemon said '{other}'"))),
+            other => Err(AccessError::Unverifiable(format!("pvedaemon said '{other}'"))),
         }
     }
 }

@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
 use super::{DefaultsError, Variables};
 
@@ -30,10 +32,15 @@ pub(super) fn source(path: &Path, names: &[&str], deadline: Duration) -> Result<
     let mut command = Command::new("/bin/bash");
     command.arg("-c").arg(SCRIPT).arg("bash").arg(path).args(names);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
-    // SAFETY: between fork and exec only signal dispositions and the mask are changed, which is async-signal-safe.
+    // SAFETY: between fork and exec only signal dispositions, the mask and the signal for the parent's death are changed,
+    // which is async-signal-safe.
     #[allow(unsafe_code)]
     unsafe {
-        command.pre_exec(crate::process::reset_signals);
+        command.pre_exec(|| {
+            crate::process::reset_signals()?;
+            // Nobody else would end a file that goes on for ever.
+            Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+        });
     }
     let mut child = command.spawn().map_err(failed)?;
     match read_all(&mut child, deadline) {
@@ -85,7 +92,7 @@ fn read_all(child: &mut Child, limit: Duration) -> io::Result<Option<Vec<u8>>> {
 fn end(child: &mut Child) {
     if let Ok(pid) = i32::try_from(child.id()) {
         // It may have ended meanwhile.
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
     let _ = child.wait();
 }

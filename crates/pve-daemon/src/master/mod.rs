@@ -35,6 +35,7 @@ use pve_schema::{Context, Site, errno_text};
 
 pub(crate) use pidfile::PidFile;
 
+use crate::check::Severity;
 use crate::counters::{self, Family, own, slots};
 use crate::notify::Notifier;
 use crate::privileges;
@@ -426,15 +427,33 @@ impl Master {
         }
     }
 
-    /// Executes the daemon's image again. Comes back only when that is impossible; then everything stays as it was.
+    /// Executes the daemon's image again. Comes back only when that is impossible, or when the new image would refuse its
+    /// settings; then everything stays as it was.
     fn reload(&mut self) {
         log::info!("received signal HUP");
-        log::info!("server closing");
         self.notifier.reloading();
+        if let Some(wrong) = self.wrong_settings() {
+            log::error!("unable to reload, going on unchanged - {wrong}");
+            self.notifier.ready("reload failed");
+            return;
+        }
+        log::info!("server closing");
         log::info!("server shutdown (restart)");
         let error = handover::execute(process::image(), &self.lock, &self.service.listeners, &self.all_pids());
         log::error!("unable to reload, going on unchanged - {}", errno_text(&error));
         self.notifier.ready("reload failed");
+    }
+
+    /// The first thing in the file of settings that would keep the daemon from starting. Certificates do not: they may be
+    /// repaired while it runs.
+    fn wrong_settings(&self) -> Option<String> {
+        let settings = self.start.context.site.path("/etc/default");
+        let findings = (self.program.check)(&self.start.context);
+        let wrong = findings
+            .into_iter()
+            .find(|finding| finding.severity == Severity::Error && finding.file.starts_with(&settings))?;
+        let line = wrong.line.map(|line| format!(":{line}")).unwrap_or_default();
+        Some(format!("{}{line}: {}", wrong.file.display(), wrong.text))
     }
 
     fn all_pids(&self) -> Vec<Pid> {
