@@ -259,14 +259,17 @@ fn systemd_is_told_how_the_daemon_is() {
     let lab = Lab::new("MAX_WORKERS=2\n");
     let socket = std::os::unix::net::UnixDatagram::bind(lab.path("notify")).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // What it does; how many workers there are is said in between, whenever that changes.
     let told = || {
-        let mut buffer = [0; 512];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length])
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned()
+        loop {
+            let mut buffer = [0; 512];
+            let length = socket.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let first = text.lines().next().unwrap_or_default();
+            if !first.starts_with("STATUS=") {
+                return first.to_owned();
+            }
+        }
     };
     let mut daemon = lab.start();
     assert_eq!(told(), "READY=1");
