@@ -13,11 +13,13 @@ import pytest
 from lab import wait_for
 
 DISK = 256 << 20
-# The guest writes one number after the other, each to the next slot of both disks: first `sda`, then `sdb`.
+# The guest writes one number after the other, each to the next slot of both disks: first that of `scsi0`, then that of
+# `scsi1`. It finds them by their unit numbers: Linux looks at disks in parallel, so either may be the one named `sda`.
 SLOTS = 64
-STRIDE = 4 << 20
+STRIDE = 8192 * 512
 WRITER = (
-    "n=1; while true; do s=$((n % 64 * 8192)); for d in sda sdb; do "
+    "disks=$(cd /sys/bus/scsi/devices; ls -d *:[01]/block/sd* | sed 's,.*/,,'); "
+    "n=1; while true; do s=$((n % 64 * 8192)); for d in $disks; do "
     "printf '%08d' $n | dd of=/dev/$d bs=512 seek=$s count=1 conv=notrunc,fsync 2>/dev/null || echo write-$((40+2))-failed; "
     "done; n=$((n+1)); done"
 )

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -175,8 +176,8 @@ impl Start {
         let inherited = self.inherited.borrow_mut().remove(&name);
         let socket = match (inherited, host) {
             (Some(fd), _) => TcpListener::from(fd),
-            (None, Some(host)) => bind_tcp(host, port)?,
-            (None, None) => bind_tcp("::", port).or_else(|_| bind_tcp("0.0.0.0", port))?,
+            (None, Some(host)) => once_free(|| bind_tcp(host, port))?,
+            (None, None) => once_free(|| bind_tcp("::", port).or_else(|_| bind_tcp("0.0.0.0", port)))?,
         };
         socket.set_nonblocking(true)?;
         process::set_close_on_exec(&socket, true)?;
@@ -234,6 +235,25 @@ impl Start {
     }
 }
 
+/// Binds once nobody else has the address, for [`LAST_OWNER`] at most: the workers of a daemon that was killed hold it
+/// until they have seen that their master is gone, and a service manager starts the next one at once.
+fn once_free(bind: impl Fn() -> io::Result<TcpListener>) -> io::Result<TcpListener> {
+    let deadline = Instant::now() + LAST_OWNER;
+    let mut told = false;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !told {
+                    log::info!("the address to listen on is in use, waiting {LAST_OWNER:?} for it to become free");
+                    told = true;
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Binds the first address that a host name resolves to and that can be bound.
 fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
     let mut last = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
@@ -263,6 +283,9 @@ pub(crate) fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
     socket::listen(&socket, socket::Backlog::MAXCONN)?;
     Ok(TcpListener::from(socket))
 }
+
+/// How long a start waits for an address that somebody has.
+const LAST_OWNER: Duration = Duration::from_secs(10);
 
 /// How often a worker that works by the clock shows that it lives.
 const BEAT: Duration = Duration::from_secs(2);

@@ -311,3 +311,22 @@ fn an_address_that_is_not_there_is_named() {
     let expected = "start failed - unable to create socket - Cannot assign requested address\n";
     assert!(lab.log().contains(expected), "{}", lab.log());
 }
+
+#[test]
+fn a_start_waits_for_the_address_of_the_last_one_and_says_so() {
+    let lab = Lab::new("");
+    let owner = lab.take_port();
+    let _daemon = lab.spawn();
+    wait_for("the note", || lab.log().contains("is in use, waiting 10s for it"));
+    drop(owner);
+    wait_for("the first answer", || lab.try_ask("pid").is_some());
+}
+
+#[test]
+fn an_address_that_stays_in_use_fails_the_start() {
+    let lab = Lab::new("");
+    let _owner = lab.take_port();
+    assert_eq!(lab.spawn().wait(), Some(255));
+    let expected = "start failed - unable to create socket - Address already in use\n";
+    assert!(lab.log().contains(expected), "{}", lab.log());
+}

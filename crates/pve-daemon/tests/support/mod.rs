@@ -106,6 +106,11 @@ impl Lab {
         command
     }
 
+    /// Takes the daemon's port, as somebody else who listens there.
+    pub(crate) fn take_port(&self) -> TcpListener {
+        TcpListener::bind(("127.0.0.1", self.port)).unwrap()
+    }
+
     /// Runs a verb to its end: what it prints, and its exit code.
     pub(crate) fn verb(&self, verb: &str) -> (String, i32) {
         let output = self.command(verb).output().unwrap();
