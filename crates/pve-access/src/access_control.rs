@@ -268,6 +268,6 @@ fn path_secret(who: &AuthId, path: &str, port: Option<u16>) -> Result<String, Ac
 }
 
 /// A text for one log line: what a client sent must not start a line of its own.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

@@ -14,7 +14,7 @@
 //! | [`access_control`] | all of that for one request |
 //! | [`login`] | logging in |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
-//! | [`users`], [`acl`] | making and deleting users, granting and revoking roles |
+//! | [`users`], [`acl`], [`pools`] | making and deleting users, granting and revoking roles, pools and their members |
 //! | [`store`] | the names of the files, and changes under their locks |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
@@ -31,6 +31,7 @@ pub mod pam;
 pub mod password;
 pub mod paths;
 pub mod permissions;
+pub mod pools;
 pub mod privileges;
 pub mod rights;
 pub mod roles;

@@ -15,7 +15,8 @@ use std::sync::Arc;
 use pve_cfs::{Priority, service_name};
 use pve_schema::ids::{AuthId, UserId};
 
-use crate::access_control::{AccessControl, printable};
+use crate::access_control::AccessControl;
+pub use crate::access_control::printable;
 use crate::domains::{Domains, RealmKind};
 use crate::error::AccessError;
 use crate::paths::AclPath;

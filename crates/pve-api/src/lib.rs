@@ -4,6 +4,7 @@
 mod access;
 mod cluster;
 mod nodes;
+mod pools;
 mod storage;
 mod task;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub fn register(registry: &mut Registry) {
     access::register(registry);
     cluster::register(registry);
     nodes::register(registry);
+    pools::register(registry);
     storage::register(registry);
 }
 

@@ -3,68 +3,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+mod site;
 
 use pve_access::{AccessControl, Credentials};
-use pve_cfs::Cfs;
-use pve_contract::{Verb, merge, route};
-use pve_rest::{ApiError, Registry};
-use pve_schema::Context;
-use pve_schema::ids::AuthId;
+use pve_contract::Verb;
+use pve_rest::ApiError;
 use serde_json::{Value, json};
-
-/// The file that the vectors speak of.
-const CONFIG_D: &str = include_str!("../../pve-access/tests/data/user-d.cfg");
-
-struct Lab {
-    context: Context,
-    cfs: Cfs,
-    registry: Registry,
-    _root: tempfile::TempDir,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let context = pve_testing::context(root.path(), "node1");
-        let cfs = Cfs::new(&context);
-        cfs.ensure_tree().unwrap();
-        cfs.write("user.cfg", CONFIG_D.as_bytes()).unwrap();
-        cfs.write("pve-www.key", b"a secret\n").unwrap();
-        let mut registry = Registry::new();
-        pve_api::register(&mut registry);
-        Self {
-            context,
-            cfs,
-            registry,
-            _root: root,
-        }
-    }
-
-    /// A call from route to reply; `caller` is empty for nobody.
-    fn call(&self, caller: &str, verb: Verb, path: &str, params: Value) -> Result<Value, ApiError> {
-        let caller: Option<AuthId> = (!caller.is_empty()).then(|| caller.parse().unwrap());
-        let route = route(verb, path).unwrap();
-        let raw = params.as_object().cloned().unwrap_or_default();
-        let merged = merge(route.method, route.uri_params, raw)?;
-        let access = AccessControl::load(&self.context)?;
-        let source = |name: &str| merged.text(name).map(str::to_owned);
-        access.check(route.method.permissions.as_ref(), caller.as_ref(), &source)?;
-        let params = merged.check()?;
-        common::run(&self.context, &self.registry, route.method, caller, params).map(|reply| reply.data)
-    }
-
-    fn root(&self, verb: Verb, path: &str, params: Value) -> Result<Value, ApiError> {
-        self.call("root@pam", verb, path, params)
-    }
-
-    fn get(&self, path: &str) -> Value {
-        self.root(Verb::Get, path, json!({})).unwrap()
-    }
-}
-
-fn plain(text: &str) -> ApiError {
-    ApiError::plain(text)
-}
+use site::{Lab, plain};
 
 /// Vectors 76 and 77.
 #[test]

@@ -3,6 +3,7 @@
 //! Not here yet, and answered with 501: second factors, and realms other than `pam` and `pve`.
 
 mod acl;
+pub(crate) mod audit;
 mod domains;
 mod groups;
 mod password;
@@ -14,7 +15,7 @@ mod users;
 
 use pve_access::{AccessControl, AccessError};
 use pve_contract::id;
-use pve_rest::{ApiResult, Call, Registry, Reply, blocking};
+use pve_rest::{ApiError, ApiResult, Call, Registry, Reply, blocking};
 use pve_schema::list;
 use serde_json::{Value, json};
 
@@ -47,10 +48,14 @@ where
 {
     blocking(move || {
         let access = AccessControl::load(&call.context)?;
-        work(&call, &access)
+        let result = work(&call, &access).map(Reply::from).map_err(ApiError::from);
+        // Log-ins have lines of their own.
+        if !call.method.path.ends_with("ticket") {
+            audit::log(&call, result.as_ref().err());
+        }
+        result
     })
     .await
-    .map(Reply::from)
 }
 
 /// A list parameter; an absent one is empty.

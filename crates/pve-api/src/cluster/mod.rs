@@ -4,7 +4,7 @@ mod backup;
 mod jobs;
 mod log;
 mod nextid;
-mod resources;
+pub(crate) mod resources;
 mod status;
 mod tasks;
 

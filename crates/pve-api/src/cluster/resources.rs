@@ -189,7 +189,7 @@ impl View {
 }
 
 /// A guest's row. Without a record there is no name: nobody has looked at the guest yet.
-fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: BTreeMap<String, String>) -> Row {
+pub(crate) fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: BTreeMap<String, String>) -> Row {
     let mut row = object(json!({
         "id": format!("{}/{}", entry.kind, entry.vmid),
         "vmid": entry.vmid.get(),
@@ -211,7 +211,8 @@ fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: BTreeMap<String
     row
 }
 
-fn storage_row(config: &StorageConfig, node: &NodeName, record: Option<&Told>) -> Row {
+/// A storage's row for one node.
+pub(crate) fn storage_row(config: &StorageConfig, node: &NodeName, record: Option<&Told>) -> Row {
     let mut row = object(json!({
         "id": format!("storage/{node}/{}", config.id),
         "storage": config.id.as_str(),

@@ -1,0 +1,124 @@
+//! One line in the log per change of users and rights: who, from where, what, and the id of the request.
+//!
+//! ```text
+//! audit: user=alice@pve rhost=192.0.2.7 PUT /access/acl path=/vms/100 roles=PVEVMUser users=bob@pve: ok [request …]
+//! ```
+//!
+//! A change that was refused has a line too, with the reason. Secrets have none: of [`SECRETS`] the name alone is told.
+
+use pve_access::login::printable;
+use pve_contract::Verb;
+use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
+use pve_schema::Param;
+
+/// Parameters whose values are for nobody's eyes.
+const SECRETS: [&str; 8] = [
+    "password",
+    "confirmation-password",
+    "totp",
+    "value",
+    "challenge",
+    "otp",
+    "client-key",
+    "keys",
+];
+
+/// The most characters of one value that a line holds: enough for any name, too few to fill a log.
+const MAX_VALUE: usize = 200;
+
+/// Runs a change off the connection's thread and logs it.
+pub(crate) async fn change<F>(call: Call, work: F) -> ApiResult
+where
+    F: FnOnce(&Call) -> Result<Reply, ApiError> + Send + 'static,
+{
+    blocking(move || {
+        let result = work(&call);
+        log(&call, result.as_ref().err());
+        result
+    })
+    .await
+}
+
+/// Logs a call, if it is one that changes something.
+pub(super) fn log(call: &Call, error: Option<&ApiError>) {
+    if call.method.verb == Verb::Get {
+        return;
+    }
+    let line = line(call, error);
+    let id = &*call.request_id;
+    match error {
+        None => log::info!(request_id = id; "{line}"),
+        Some(_) => log::warn!(request_id = id; "{line}"),
+    }
+}
+
+fn line(call: &Call, error: Option<&ApiError>) -> String {
+    let rhost = call
+        .client
+        .address
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let mut line = format!(
+        "audit: user={} rhost={rhost} {} {}",
+        call.auth_id(),
+        call.method.verb,
+        call.method.path
+    );
+    for (name, value) in call.params.iter() {
+        let shown = match value {
+            _ if SECRETS.contains(&name) => "…".to_owned(),
+            Param::Text(text) => text.chars().take(MAX_VALUE).collect(),
+            Param::List(_) | Param::Map(_) => "…".to_owned(),
+        };
+        line.push_str(&format!(" {name}={shown}"));
+    }
+    match error {
+        None => line.push_str(": ok"),
+        Some(error) => {
+            line.push_str(&format!(": {} {}", error.status, error.message.trim_end()));
+            for (name, text) in &error.errors {
+                line.push_str(&format!(" ({name}: {text})"));
+            }
+        }
+    }
+    printable(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pve_contract::find;
+    use pve_schema::{Params, Site};
+
+    #[test]
+    fn a_line_tells_all_but_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(dir.path(), "pve1");
+        let _: &Site = &context.site;
+        let text = |text: &str| Param::Text(text.to_owned());
+        let params: Params = [
+            ("userid".to_owned(), text("bob@pve")),
+            ("password".to_owned(), text("S3cret!pw")),
+            ("comment".to_owned(), text("two\nlines")),
+        ]
+        .into_iter()
+        .collect();
+        let call = Call {
+            context,
+            method: find("/access/users", Verb::Post).unwrap(),
+            params,
+            caller: Some("alice@pve!ci".parse().unwrap()),
+            client: pve_rest::call::Client {
+                address: Some("192.0.2.7".parse().unwrap()),
+                host: None,
+            },
+            request_id: "r1".into(),
+        };
+        assert_eq!(
+            line(&call, None),
+            "audit: user=alice@pve!ci rhost=192.0.2.7 POST /access/users comment=two?lines password=… userid=bob@pve: ok"
+        );
+        let error = ApiError::parameter("userid", "no");
+        assert!(line(&call, Some(&error)).ends_with(": 400 Parameter verification failed. (userid: no)"));
+    }
+}
