@@ -1,5 +1,6 @@
-//! `/access/domains`, reading alone (reference 02 §12.8).
+//! `/access/domains` (reference 02 §12.8).
 
+use pve_access::domains::{RealmKind, edit};
 use pve_access::error::AccessError;
 use pve_contract::id;
 use pve_rest::{ApiResult, Call, Registry};
@@ -9,7 +10,10 @@ use super::answer;
 
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::GET_ACCESS_DOMAINS, |call| Box::pin(all(call)));
+    registry.bind(id::POST_ACCESS_DOMAINS, |call| Box::pin(create(call)));
     registry.bind(id::GET_ACCESS_DOMAINS_REALM, |call| Box::pin(one(call)));
+    registry.bind(id::PUT_ACCESS_DOMAINS_REALM, |call| Box::pin(update(call)));
+    registry.bind(id::DELETE_ACCESS_DOMAINS_REALM, |call| Box::pin(delete(call)));
 }
 
 /// For everybody: the log-in dialog asks before anybody is logged in, so it tells no more than that needs.
@@ -44,6 +48,33 @@ async fn one(call: Call) -> ApiResult {
         let mut object = realm.to_json();
         object.insert("digest".to_owned(), json!(domains.digest()));
         Ok(Value::Object(object))
+    })
+    .await
+}
+
+async fn create(call: Call) -> ApiResult {
+    answer(call, |call, _| {
+        let params = &call.params;
+        let kind = RealmKind::parse(params.required("type"))
+            .ok_or_else(|| AccessError::parameter("type", "no such type of realm"))?;
+        edit::create(&call.context, params.required("realm"), kind, params)?;
+        Ok(Value::Null)
+    })
+    .await
+}
+
+async fn update(call: Call) -> ApiResult {
+    answer(call, |call, _| {
+        edit::update(&call.context, call.params.required("realm"), &call.params)?;
+        Ok(Value::Null)
+    })
+    .await
+}
+
+async fn delete(call: Call) -> ApiResult {
+    answer(call, |call, _| {
+        edit::delete(&call.context, call.params.required("realm"))?;
+        Ok(Value::Null)
     })
     .await
 }

@@ -1,4 +1,6 @@
-//! `domains.cfg`: the realms (reference 02 §5.3). Reading alone; realms are changed once LDAP, AD and OpenID are here.
+//! `domains.cfg`: the realms (reference 02 §5.3). Changing them is in [`edit`]; nothing here connects to a directory.
+
+pub mod edit;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -47,7 +49,8 @@ impl RealmKind {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// The type of that name.
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
@@ -69,6 +72,12 @@ pub struct Domains {
 }
 
 use RealmKind::{Ad, Ldap, OpenId, Pam, Pve};
+
+/// The realms that are always there: name, type, comment unless another is set.
+const BUILTIN: [(&str, RealmKind, &str); 2] = [
+    ("pve", Pve, "Proxmox VE authentication server"),
+    ("pam", Pam, "Linux PAM standard authentication"),
+];
 
 const DIRECTORIES: &[RealmKind] = &[Ldap, Ad];
 
@@ -100,7 +109,6 @@ const TABLE: &[Row<RealmKind>] = &[
     ("group_dn", &[(DIRECTORIES, Use::OPTIONAL)]),
     ("group_name_attr", &[(DIRECTORIES, Use::OPTIONAL)]),
     ("sync-defaults-options", &[(DIRECTORIES, Use::OPTIONAL)]),
-    ("check-connection", &[(DIRECTORIES, Use::OPTIONAL)]),
     // Upstream knows it for directories alone; here every realm with passwords of its own may say so.
     ("case-sensitive", &[(&[Ldap, Ad, Pam, Pve], Use::OPTIONAL)]),
     ("issuer-url", &[(&[OpenId], Use::REQUIRED)]),
@@ -184,10 +192,7 @@ impl Domains {
 
     /// Adds what is always there.
     fn complete(&mut self) {
-        for (name, kind, comment) in [
-            ("pve", RealmKind::Pve, "Proxmox VE authentication server"),
-            ("pam", RealmKind::Pam, "Linux PAM standard authentication"),
-        ] {
+        for (name, kind, comment) in BUILTIN {
             let realm = self.realms.entry(name.to_owned()).or_insert_with(|| Realm {
                 kind,
                 options: BTreeMap::new(),
