@@ -88,7 +88,8 @@ impl Line {
             },
             _ => {
                 log::warn!("pve shadow password: ignore invalid line");
-                Self::Kept(line.to_owned())
+                // The end of a line is not a part of it, however it is spelt.
+                Self::Kept(line.trim_end_matches('\r').to_owned())
             }
         }
     }
@@ -234,6 +235,8 @@ mod tests {
         shadow.set("alice", "new".to_owned());
         shadow.remove("bob");
         assert_eq!(shadow.print(), "# by hand\nno record\nalice:new:\n");
+        // A line that ends in CR, and then the file.
+        assert_eq!(Shadow::parse("junk\r").print(), "junk\n");
     }
 
     proptest! {

@@ -35,8 +35,11 @@ pub fn is_needed(cfs: &Cfs, id: &UserId, user: &User, realm: &Realm) -> Result<b
     }
 }
 
-/// Whether the user's entry holds a factor that is enabled; `None` for no entry.
-fn entry_of(content: &str, id: &UserId) -> Result<Option<bool>, AccessError> {
+/// Whether the user's entry in the content of `tfa.cfg` holds a factor that is enabled; `None` for no entry.
+///
+/// # Errors
+/// It is neither JSON nor of the older format.
+pub fn entry_of(content: &str, id: &UserId) -> Result<Option<bool>, AccessError> {
     if content.trim().is_empty() {
         return Ok(None);
     }

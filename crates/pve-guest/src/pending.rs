@@ -18,10 +18,11 @@ impl PendingDeletes {
         Self::default()
     }
 
-    /// Reads `k1,!k2`, where `!` marks a forced one; `,`, `;` and blanks separate.
+    /// Reads `k1,!k2`, where `!` marks a forced one; `,`, `;` and blanks separate, and so does NUL: beside one the others
+    /// would stay in the names, and be read as something else when they are written.
     pub fn parse(text: &str) -> Self {
-        list::split(text)
-            .into_iter()
+        text.split('\0')
+            .flat_map(list::split)
             .map(|name| match name.strip_prefix('!') {
                 Some(name) => (name.to_owned(), true),
                 None => (name.to_owned(), false),
@@ -185,5 +186,23 @@ impl GuestConfig {
                 ..PendingItem::default()
             });
         current.chain(new).chain(gone).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deletions_are_written_as_they_are_read() {
+        for (text, written) in [
+            ("net0, !scsi1;args", "args,net0,!scsi1"),
+            ("!net0,args/\0\x001]", "1],args/,!net0"),
+            (",!;", ""),
+        ] {
+            let deletes = PendingDeletes::parse(text);
+            assert_eq!(deletes.to_string(), written, "{text:?}");
+            assert_eq!(PendingDeletes::parse(written), deletes, "{text:?}");
+        }
     }
 }

@@ -1,33 +1,51 @@
 //! Parsers of files below `/etc/pve`, and of values in them.
 
+use std::fmt::Debug;
 use std::str::FromStr as _;
 use std::sync::LazyLock;
 
 use pve_access::UserConfig;
-use pve_contract::property_format;
-use pve_guest::GuestConfig;
-use pve_jobs::JobsCfg;
+use pve_access::domains::Domains;
+use pve_backup::vzdump::conf::Conf;
+use pve_contract::{id, method, property_format};
+use pve_guest::{GuestConfig, Section};
+use pve_jobs::{JobsCfg, jobs_cfg};
 use pve_qemu::config::{Agent, Boot, Drive, DriveKey, Machine, MachineType, Net, Version, Vga, VmRules};
 use pve_schema::Site;
-use pve_schema::ids::VmId;
+use pve_schema::ids::{UserId, VmId};
 use pve_schema::property_string;
-use pve_storage::StorageFile;
+use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
+use pve_storage::{StorageConfig, StorageFile, StorageKind};
 
 use crate::{choice, text};
 
-/// The lines of a text that are not empty, in no order: kept lines may move to the end of another section.
-fn lines(text: &str) -> Vec<&str> {
-    let mut lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    lines.sort_unstable();
-    lines
-}
-
 /// `user.cfg`.
 pub fn user_cfg(data: &[u8]) {
-    let once = UserConfig::parse(&text(data)).print();
-    let twice = UserConfig::parse(&once).print();
-    // No line appears or vanishes; the members of a group, kept as they were once, may change their order.
-    assert_eq!(lines(&once).len(), lines(&twice).len());
+    let config = UserConfig::parse(&text(data));
+    let once = config.print();
+    let again = UserConfig::parse(&once);
+    assert_eq!(again.print(), once);
+    assert_eq!(rights(again), rights(config));
+}
+
+/// What a `user.cfg` means: users that exist, who is in what, and who may do what.
+fn rights(config: UserConfig) -> impl PartialEq + Debug {
+    let mut users = config.users;
+    for user in users.values_mut() {
+        // An address that is empty is there or not, which nobody can tell.
+        user.email = user.email.take().filter(|email| !email.is_empty());
+    }
+    let mut groups = config.groups;
+    for group in groups.values_mut() {
+        group.members.retain(|id| !id.as_str().contains([',', ';', '\0']));
+    }
+    let mut acls = config.acls;
+    for entry in acls.values_mut() {
+        // What root@pam may do is not up to an ACL.
+        entry.users.retain(|id, _| !id.is_root());
+    }
+    acls.retain(|_, entry| !entry.is_empty());
+    (users, groups, config.pools, config.custom_roles, acls)
 }
 
 static SITE: LazyLock<Site> = LazyLock::new(|| {
@@ -43,17 +61,70 @@ pub fn storage_cfg(data: &[u8]) {
     let file = StorageFile::parse(data, &SITE);
     assert!(file.iter().any(|storage| storage.id.as_str() == "local"));
     if let Ok(once) = file.to_text() {
-        let twice = StorageFile::parse(once.as_bytes(), &SITE)
-            .to_text()
-            .expect("our own text");
-        assert_eq!(once, twice);
+        let again = StorageFile::parse(once.as_bytes(), &SITE);
+        assert_eq!(again.to_text().expect("our own text"), once);
+        let options = |file: &StorageFile| file.iter().map(options).collect::<Vec<_>>();
+        assert_eq!(options(&again), options(&file));
     }
+}
+
+/// A storage and its options.
+fn options(storage: &StorageConfig) -> (String, StorageKind, Vec<(String, String)>) {
+    let options = storage
+        .options()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // A value that is empty, or off where off is no word, is not written.
+    let options = options.filter(|(name, value)| !(value.is_empty() || name == "disable" && value == "0"));
+    (storage.id.as_str().to_owned(), storage.kind, options.collect())
 }
 
 /// `jobs.cfg`.
 pub fn jobs_cfg(data: &[u8]) {
     let jobs = JobsCfg::parse(&text(data));
     let _ = jobs.jobs();
+    if let Ok(once) = jobs.file.write(jobs_cfg::format()) {
+        let again = JobsCfg::parse(&once);
+        assert_eq!(again.file.write(jobs_cfg::format()).expect("our own text"), once);
+        assert_eq!(again.jobs(), jobs.jobs());
+    }
+}
+
+/// `domains.cfg`.
+pub fn domains_cfg(data: &[u8]) {
+    let domains = Domains::parse(data);
+    for name in ["pam", "pve"] {
+        assert!(domains.get(name).is_some());
+    }
+    let mut defaults = 0;
+    for (name, realm) in domains.iter() {
+        let id: Result<UserId, _> = format!("x@{name}").parse();
+        assert!(id.is_ok(), "{name:?} is no realm that a user may have");
+        assert_eq!(realm.to_json()["type"], realm.kind.as_str());
+        defaults += usize::from(realm.options.get("default").is_some_and(|value| value == "1"));
+        let _ = (realm.required_factor(), realm.is_case_sensitive());
+    }
+    assert!(defaults <= 1);
+}
+
+/// `datacenter.cfg`, by the rules of files of that kind.
+pub fn datacenter_cfg(data: &[u8]) {
+    let format = SimpleFormat {
+        file: "datacenter.cfg",
+        keys: method(id::PUT_CLUSTER_OPTIONS).parameters,
+        blank_after_description: false,
+    };
+    let config = SimpleConfig::parse(&format, &text(data));
+    let Ok(once) = config.write(&format) else { return };
+    let again = SimpleConfig::parse(&format, &once);
+    assert_eq!(again.write(&format).as_ref(), Ok(&once));
+    assert_eq!(again.description, config.description);
+    assert!(again.iter().eq(config.iter()), "{config:?}");
+}
+
+/// `/etc/vzdump.conf`.
+pub fn vzdump_conf(data: &[u8]) {
+    let conf = Conf::parse(&text(data));
+    assert!(!(conf.options.has("storage") && conf.options.has("dumpdir")));
 }
 
 /// A VM's configuration file.
@@ -62,10 +133,31 @@ pub fn qemu_config(data: &[u8]) {
     let parsed = GuestConfig::parse(&VmRules, vmid, data);
     let once = parsed.config.print();
     let again = GuestConfig::parse(&VmRules, vmid, once.as_bytes());
-    // Names in a `delete` that are none may change their order.
-    assert_eq!(lines(&once).len(), lines(&again.config.print()).len());
+    assert_eq!(again.config.print(), once);
+    assert_eq!(keys(&again.config), keys(&parsed.config));
     let strict = GuestConfig::parse_strict(&VmRules, vmid, data);
     assert_eq!(strict.is_ok(), parsed.warnings.is_empty());
+}
+
+/// All keys of a guest: by section, what is to be deleted last.
+fn keys(config: &GuestConfig) -> impl PartialEq + Debug {
+    let keys = |section: &Section| -> Vec<_> {
+        let keys = section.iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+        keys.collect()
+    };
+    let special = config
+        .special
+        .iter()
+        .map(|(name, section)| (name.clone(), keys(section)));
+    // A special section without keys is none.
+    let special: Vec<_> = special.filter(|(_, keys)| !keys.is_empty()).collect();
+    let snapshots = config
+        .snapshots
+        .iter()
+        .map(|(name, section)| (name.clone(), keys(section)));
+    let snapshots: Vec<_> = snapshots.collect();
+    let main = [keys(&config.main), keys(&config.pending)];
+    (main, special, snapshots, config.pending_deletes.clone())
 }
 
 /// Values in it: the first byte chooses the kind.

@@ -11,7 +11,9 @@
 //! | [`secrets`] | tickets, tokens, credentials |
 //! | [`settings`] | `/etc/default`, address lists, cipher lists, Diffie-Hellman parameters |
 //! | [`files`] | what is below `/etc/pve`, and values in it |
-//! | [`streams`] | backup archives, the network block device protocol |
+//! | [`values`] | names, sizes, times, lists |
+//! | [`consoles`] | terminals: frames of xterm.js, VNC viewers, what programs print |
+//! | [`streams`] | backup archives, the network block device protocol, QEMU's events and tools |
 
 #![allow(
     clippy::unwrap_used,
@@ -20,10 +22,12 @@
     reason = "a target says what must hold"
 )]
 
+pub mod consoles;
 pub mod files;
 pub mod secrets;
 pub mod settings;
 pub mod streams;
+pub mod values;
 pub mod web;
 
 /// A parser under test.
@@ -55,6 +59,8 @@ targets! {
     secrets::login_ticket,
     secrets::csrf_token,
     secrets::spice_ticket,
+    secrets::tfa_cfg,
+    secrets::shadow_cfg,
     settings::defaults_file,
     settings::address_range,
     settings::real_ip,
@@ -63,10 +69,22 @@ targets! {
     files::user_cfg,
     files::storage_cfg,
     files::jobs_cfg,
+    files::domains_cfg,
+    files::datacenter_cfg,
+    files::vzdump_conf,
     files::qemu_config,
     files::qemu_values,
     files::property_string,
+    values::identifiers,
+    values::volume_names,
+    values::calendar_event,
+    values::option_values,
+    consoles::console_frames,
+    consoles::rfb_viewer,
     streams::vma_archive,
+    streams::archived_config,
+    streams::qemu_img_info,
+    streams::event_messages,
     streams::nbd_client,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, Mac as _};
+use pve_access::password::Shadow;
 use pve_access::secret::Secret;
 use pve_access::ticket::keys::{self, PublicKey};
 use pve_access::ticket::{self, Kind};
@@ -13,7 +14,7 @@ use pve_access::token::SecretCheck;
 use pve_access::{AccessError, Credentials, UserConfig};
 use pve_cfs::Cfs;
 use pve_schema::Context;
-use pve_schema::ids::TokenId;
+use pve_schema::ids::{TokenId, UserId};
 use serde_json::json;
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
@@ -101,6 +102,29 @@ pub fn csrf_token(data: &[u8]) {
             "{time}"
         );
     }
+}
+
+/// `tfa.cfg`: a line feed divides the user from the file's content.
+pub fn tfa_cfg(data: &[u8]) {
+    let text = text(data);
+    let (user, content) = text.split_once('\n').unwrap_or(("root@pam", &text));
+    let Ok(user) = user.parse::<UserId>() else { return };
+    let answer = pve_access::tfa::entry_of(content, &user);
+    // Whoever is not named in the file has no entry.
+    if !content.contains(['\\', '%']) && !content.contains(user.as_str()) {
+        assert!(!matches!(answer, Ok(Some(_))), "{user}");
+    }
+}
+
+/// `shadow.cfg`: a line feed divides a user's name from the file's content.
+pub fn shadow_cfg(data: &[u8]) {
+    let text = text(data);
+    let (user, content) = text.split_once('\n').unwrap_or(("alice", &text));
+    let shadow = Shadow::parse(content);
+    let once = shadow.print();
+    let again = Shadow::parse(&once);
+    assert_eq!(again.print(), once);
+    assert_eq!(again.hash(user), shadow.hash(user));
 }
 
 /// What a ticket's text must be signed with.

@@ -1,13 +1,18 @@
-//! Parsers of streams: archives that a user uploads, what a client of the block device protocol says.
+//! Parsers of streams: archives that a user uploads and what is in them, what clients and QEMU's tools say.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 
 use md5::{Digest as _, Md5};
 use pve_backup::nbd::{Export, MAX_PIECE, Target, handshake, transmission};
 use pve_backup::vma::{DriveMap, Limits, Reader, VM_CONFIG, VmaError};
+use pve_qemu::events::{Garbage, Messages};
+use pve_qemu::restored::Archived;
+use pve_storage::qemu_img::ImageInfo;
+use serde_json::Value;
 
-use crate::text;
+use crate::{choice, text};
 
 /// Where an archive's header, and each extent's, have their checksum and its size.
 const HEADER_MD5: usize = 32;
@@ -64,6 +69,46 @@ fn read_archive(bytes: &[u8]) {
     };
     // Nothing comes out that did not go in.
     assert!(stored <= bytes.len(), "{ended:?}");
+}
+
+/// The configuration in an archive.
+pub fn archived_config(data: &[u8]) {
+    let Ok(archived) = Archived::read(data) else { return };
+    assert!(!archived.text().lines().any(|line| line.trim_start().starts_with('[')));
+    let drives = archived.drives();
+    let all: BTreeSet<_> = drives.iter().map(|drive| drive.key).collect();
+    assert!(archived.referenced(&all).is_empty());
+    let _ = archived.referenced(&BTreeSet::new());
+}
+
+/// What `qemu-img` says of an image that a user brought.
+pub fn qemu_img_info(data: &[u8]) {
+    if let Ok(info) = ImageInfo::parse(data) {
+        assert!(info.backing_filename.is_none() || info.outside_reference().is_some());
+        let _ = info.snapshot_names().count();
+    }
+}
+
+/// What clients of the event daemon's socket send: the first byte says in which pieces it arrives.
+pub fn event_messages(data: &[u8]) {
+    let Some((piece, stream)) = choice(data) else { return };
+    let whole = messages(stream, stream.len().max(1));
+    let pieces = messages(stream, piece + 1);
+    // A number at a piece's end may go on in the next one: only objects are compared, and nothing else is ever sent.
+    if let (Ok(whole), Ok(pieces)) = (whole, pieces)
+        && whole.iter().all(Value::is_object)
+    {
+        assert_eq!(whole, pieces, "pieces of {}", piece + 1);
+    }
+}
+
+fn messages(stream: &[u8], piece: usize) -> Result<Vec<Value>, Garbage> {
+    let mut messages = Messages::default();
+    let mut values = Vec::new();
+    for chunk in stream.chunks(piece) {
+        values.extend(messages.push(chunk)?);
+    }
+    Ok(values)
 }
 
 /// Takes writes, and demands what it may rely on.

@@ -238,3 +238,13 @@ pub fn is_name(text: &str) -> bool {
 pub fn is_pool_name(text: &str) -> bool {
     text.split('/').count() <= 3 && text.split('/').all(is_name)
 }
+
+/// Whether a user or token can stand in a list of the file. What holds a separator would be read as somebody else:
+/// `x,admin@pve` as `admin@pve`.
+pub(super) fn is_listable(member: &str) -> bool {
+    let is_one = !member.contains([',', ';', '\0']);
+    if !is_one {
+        log::warn!("user config - ignore '{member}' in a list: it holds a separator");
+    }
+    is_one
+}

@@ -7,7 +7,7 @@ use pve_schema::list;
 use pve_schema::text::{decode, truthy};
 
 use super::kept::{Keeper, Record};
-use super::model::{AclMember, Token, User, UserConfig, is_name, is_pool_name};
+use super::model::{AclMember, Token, User, UserConfig, is_listable, is_name, is_pool_name};
 use crate::paths::AclPath;
 use crate::privileges::{Privilege, PrivilegeSet};
 use crate::roles;
@@ -68,7 +68,8 @@ impl UserConfig {
             match parser.line(line) {
                 Outcome::Record(record) => keeper.record(record),
                 Outcome::Dangling => {}
-                Outcome::Unusable => keeper.keep(line),
+                // The end of a line is not a part of it, however it is spelt.
+                Outcome::Unusable => keeper.keep(line.trim_end_matches('\r')),
             }
         }
         let mut config = parser.config;
@@ -168,7 +169,10 @@ impl Parser {
             return None;
         }
         let mut members = Vec::new();
-        for member in list::split(fields.get(2)) {
+        for member in list::split(fields.get(2))
+            .into_iter()
+            .filter(|member| is_listable(member))
+        {
             match member.parse::<UserId>() {
                 Ok(id) => {
                     if !self.config.users.contains_key(&id) {
@@ -251,7 +255,7 @@ impl Parser {
                 log::warn!("user config - ignore invalid acl role '{role}'");
             }
         }
-        for text in list::split(fields.get(3)) {
+        for text in list::split(fields.get(3)).into_iter().filter(|text| is_listable(text)) {
             let Some(member) = self.acl_member(text) else { continue };
             for role in &roles {
                 self.config.grant(&path, &member, role, propagate);

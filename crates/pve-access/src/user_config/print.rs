@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use pve_schema::text::encode;
 
 use super::kept::{Record, Section};
-use super::model::{AclEntry, RoleFlags, UserConfig};
+use super::model::{AclEntry, RoleFlags, UserConfig, is_listable};
 
 impl UserConfig {
     /// The file's content in canonical order, kept lines in their places.
@@ -21,9 +21,22 @@ impl UserConfig {
     }
 }
 
-/// Free text as a field.
+/// Free text as a field: one that is read as the same text again, although blanks around a field count for nothing and
+/// a `0` is no text.
 fn field(text: Option<&String>) -> String {
-    text.map(|text| encode(text)).unwrap_or_default()
+    let encoded = text.map(|text| encode(text)).unwrap_or_default();
+    if encoded == "0" {
+        return "%30".to_owned();
+    }
+    let inner = encoded.trim_matches(' ');
+    if inner.len() == encoded.len() {
+        return encoded;
+    }
+    let (before, behind) = match encoded.find(|c| c != ' ') {
+        Some(before) => (before, encoded.len() - before - inner.len()),
+        None => (encoded.len(), 0),
+    };
+    format!("{}{inner}{}", "%20".repeat(before), "%20".repeat(behind))
 }
 
 struct Printer<'a> {
@@ -34,6 +47,8 @@ struct Printer<'a> {
     sections: Vec<String>,
     /// The section at hand.
     out: String,
+    /// Whether it has a record, and not only kept lines.
+    has_record: bool,
 }
 
 impl<'a> Printer<'a> {
@@ -43,6 +58,7 @@ impl<'a> Printer<'a> {
             printed: vec![false; config.kept.len()],
             sections: Vec::new(),
             out: String::new(),
+            has_record: false,
         }
     }
 
@@ -51,6 +67,7 @@ impl<'a> Printer<'a> {
         self.kept_above(record);
         self.out.push_str(line);
         self.out.push('\n');
+        self.has_record = true;
     }
 
     fn kept_above(&mut self, record: &Record) {
@@ -73,8 +90,11 @@ impl<'a> Printer<'a> {
             }
         }
         let text = std::mem::take(&mut self.out);
-        if !text.is_empty() {
-            self.sections.push(text);
+        let has_record = std::mem::take(&mut self.has_record);
+        match self.sections.last_mut() {
+            // Lines alone would be read as the end of the section before, so that is where they go.
+            Some(before) if !has_record => before.push_str(&text),
+            _ => self.sections.push(text),
         }
     }
 
@@ -107,7 +127,8 @@ impl<'a> Printer<'a> {
 
     fn groups(&mut self) {
         for (name, group) in &self.config.groups {
-            let members: Vec<&str> = group.members.iter().map(|id| id.as_str()).collect();
+            let members = group.members.iter().map(|id| id.as_str());
+            let members: Vec<&str> = members.filter(|member| is_listable(member)).collect();
             let line = format!("group:{name}:{}:{}:", members.join(","), field(group.comment.as_ref()));
             self.record(&Record::Group(name.clone()), &line);
         }
@@ -150,6 +171,7 @@ impl<'a> Printer<'a> {
                         u8::from(propagate),
                         members.join(",")
                     );
+                    self.has_record = true;
                 }
             }
         }
@@ -169,7 +191,8 @@ fn records(entry: &AclEntry, propagate: bool) -> BTreeMap<String, BTreeSet<Strin
     let tokens = entry.tokens.iter().map(|(id, flags)| (id.to_string(), flags));
 
     let mut records: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (member, flags) in groups.chain(users).chain(tokens) {
+    let members = groups.chain(users).chain(tokens);
+    for (member, flags) in members.filter(|(member, _)| is_listable(member)) {
         let roles = role_list(flags, propagate);
         if !roles.is_empty() {
             records.entry(roles).or_default().insert(member);

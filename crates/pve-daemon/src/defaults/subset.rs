@@ -168,6 +168,27 @@ mod tests {
         }
     }
 
+    /// A shell drops it and joins what stands around it: that is bash's to say, wherever it stands.
+    #[test]
+    fn a_file_with_a_nul_is_left_to_the_shell() {
+        for text in [
+            "A=b\0c",
+            "A=\\\0",
+            "A=b\\\0c",
+            "A='\0'",
+            "A=\"\\\0\"",
+            "A\0=b",
+            "# \0\nA=b",
+            "A=b\n\0",
+        ] {
+            assert_eq!(parse(text), None, "{text:?}");
+            assert!(
+                parse(&text.replace('\0', "x")).is_some() || text.ends_with('\0'),
+                "{text:?}"
+            );
+        }
+    }
+
     #[test]
     fn plain_files_need_no_shell() {
         let text = "# comment\nexport A='1 2'\n\tB=\"x\\\"y\" # c\nC=a,b/8:::%eth0-@+^=\n";

@@ -21,6 +21,7 @@ pub mod server;
 mod session;
 
 pub use server::{Server, ServerError};
+pub use session::{Garbage, Messages};
 
 use pve_schema::ids::VmId;
 

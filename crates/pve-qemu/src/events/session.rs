@@ -12,18 +12,18 @@ const ALIVE: [&str; 4] = ["running", "paused", "suspended", "prelaunch"];
 /// A client that does not speak the protocol.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("client does not speak the protocol")]
-pub(crate) struct Garbage;
+pub struct Garbage;
 
 /// Cuts a byte stream into JSON values. They need no line ends between them: backup clients send none.
 #[derive(Debug, Default)]
-pub(crate) struct Messages(Vec<u8>);
+pub struct Messages(Vec<u8>);
 
 impl Messages {
     /// Takes in bytes and hands out the values that are complete now.
     ///
     /// # Errors
     /// [`Garbage`] for anything that is no JSON, or too long.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Value>, Garbage> {
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Value>, Garbage> {
         self.0.extend_from_slice(bytes);
         let mut values = Vec::new();
         let mut stream = serde_json::Deserializer::from_slice(&self.0).into_iter::<Value>();

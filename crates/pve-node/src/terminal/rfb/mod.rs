@@ -121,6 +121,30 @@ pub fn run_task<B: Backend>(worker: &mut Worker, display: &Display, open: impl F
     }
 }
 
+/// A conversation without sockets, for fuzzers: a client says, and programs print, by turns. What the client would be
+/// sent after each turn; it begins with a screen of `first`, and there are no pictures of one that is larger.
+///
+/// # Errors
+/// [`NoRfb`]: the client does not speak the protocol.
+pub fn rehearse<'a>(first: Size, turns: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Vec<Vec<u8>>, NoRfb> {
+    let cells = |size: Size| usize::from(size.columns) * usize::from(size.rows);
+    let mut now = first;
+    let (mut viewer, mut decoder) = (Viewer::new(Screen::new(first)), messages::Decoder::default());
+    let mut sent = Vec::new();
+    for (said, printed) in turns {
+        for message in decoder.feed(said)? {
+            viewer.hear(message, &mut |size| now = size);
+        }
+        viewer.show(printed);
+        sent.push(if cells(now) <= cells(first) {
+            viewer.picture()
+        } else {
+            Vec::new()
+        });
+    }
+    Ok(sent)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use super::messages::{Decoder, Message};
 use super::pixels::{Format, OFFERED};
 use super::pointer::{Outcome, Pointer};
 use super::screen::Screen;
-use super::{SIDES, size_of};
+use super::{SIDES, Size, size_of};
 use crate::terminal::sides::{BUFFER, WAKE, interest, read_some, ready, write_some};
 use crate::terminal::{Backend, TerminalError, session::Watch};
 
@@ -101,7 +101,7 @@ impl Viewer {
                     Some(bytes) if bytes.is_empty() => return Ok(()),
                     Some(bytes) => {
                         for message in decoder.feed(&bytes)? {
-                            self.hear(message, backend);
+                            self.hear(message, &mut |size| backend.resize(size));
                         }
                     }
                     None => {}
@@ -122,11 +122,17 @@ impl Viewer {
     fn read(&mut self, backend: &mut impl io::Read) -> bool {
         match read_some(backend) {
             Ok(Some(bytes)) if bytes.is_empty() => return false,
-            Ok(Some(bytes)) => self.screen.print(&bytes),
-            Ok(None) => return true,
+            Ok(Some(bytes)) => self.show(&bytes),
+            Ok(None) => {}
             // How Linux says that no program has the terminal any more.
             Err(_) => return false,
         }
+        true
+    }
+
+    /// Shows what the program prints, and takes what the terminal answers to it.
+    pub(super) fn show(&mut self, bytes: &[u8]) {
+        self.screen.print(bytes);
         let answers = self.screen.answers();
         if self.typed.len() < BUFFER {
             self.typed.extend(answers);
@@ -134,7 +140,15 @@ impl Viewer {
         if self.screen.rang() && self.out.len() < BUFFER {
             self.out.push(2);
         }
-        true
+    }
+
+    /// Makes a picture now, if the client waits for one; all that the client would be sent since the last time.
+    pub(super) fn picture(&mut self) -> Vec<u8> {
+        let mut sent = std::mem::take(&mut self.out);
+        self.paint(true);
+        sent.append(&mut self.out);
+        self.typed.clear();
+        sent
     }
 
     /// How long nothing needs to be done unless something happens.
@@ -151,7 +165,7 @@ impl Viewer {
     }
 
     /// Does what a message says.
-    fn hear(&mut self, message: Message, backend: &mut impl Backend) {
+    pub(super) fn hear(&mut self, message: Message, resized: &mut dyn FnMut(Size)) {
         match message {
             Message::Format(format) => {
                 self.format = format;
@@ -174,7 +188,7 @@ impl Viewer {
                 Outcome::Copied(text) => self.offer(&text),
             },
             Message::Cut(text) => self.clipboard = text,
-            Message::Resize { width, height } => self.resize(width, height, backend),
+            Message::Resize { width, height } => self.resize(width, height, resized),
         }
     }
 
@@ -237,12 +251,12 @@ impl Viewer {
     }
 
     /// Makes the screen another size, in whole characters.
-    fn resize(&mut self, width: u16, height: u16, backend: &mut impl Backend) {
+    fn resize(&mut self, width: u16, height: u16, resized: &mut dyn FnMut(Size)) {
         let is_sane = SIDES.0.contains(&width) && SIDES.1.contains(&height);
         if is_sane {
             let size = size_of(width, height);
             self.screen.resize(size);
-            backend.resize(size);
+            resized(size);
         }
         self.owed_size = Some((BY_CLIENT, if is_sane { DONE } else { REFUSED }));
     }
