@@ -29,7 +29,7 @@ bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's back
 	$(if $(filter 0,$(shell id -u)),,sudo) env $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) python3 benches/side_by_side.py
 	cargo bench --locked -p pve-backup --bench copy
 
-fuzz: ## Run every fuzzer (FUZZ_RUNS=… executions, FUZZ_SECONDS=… at most; needs nightly Rust and cargo-fuzz)
+fuzz: ## Run every fuzzer, 1000000 executions or 60 s each (FUZZ_RUNS=…, FUZZ_SECONDS=…; nightly Rust and cargo-fuzz)
 	tools/fuzz
 
 lint: ## Formatting, clippy, rows of crates, licences, coverage table
