@@ -23,6 +23,9 @@ use crate::token::door::Door;
 use crate::token::{self, SecretCheck};
 use crate::user_config::UserConfig;
 
+/// What the data of a half ticket begins with.
+const HALF: &str = "!tfa!";
+
 /// A snapshot of users and rights for one request. It stands for its [`UserConfig`], whose checks it offers as its own.
 #[derive(Clone)]
 pub struct AccessControl {
@@ -166,12 +169,45 @@ impl AccessControl {
     /// # Errors
     /// The keys cannot be read.
     pub fn verify_login_ticket(&self, ticket: &str) -> Result<Option<UserId>, AccessError> {
+        let data = self.login_data(ticket, None)?.unwrap_or_default();
+        // A half log-in never yields a user.
+        Ok(if data.starts_with(HALF) {
+            None
+        } else {
+            data.parse().ok()
+        })
+    }
+
+    /// A ticket for a user whose password was right, with what it is still asked for (reference 02 §6.1).
+    ///
+    /// # Errors
+    /// There is no key to sign with.
+    pub(crate) fn half_ticket(&self, user: &UserId, challenge: &str) -> Result<String, AccessError> {
+        self.sign(Kind::Login, Some(&format!("{HALF}{challenge}")), Some(user.as_str()))
+    }
+
+    /// The challenge that a half ticket of a user holds.
+    ///
+    /// # Errors
+    /// It is none, or not good any more.
+    pub(crate) fn verify_half_ticket(&self, ticket: &str, user: &UserId) -> Result<String, AccessError> {
+        let data = self
+            .login_data(ticket, Some(user.as_str()))?
+            .ok_or(AccessError::InvalidTicket(Kind::Login.prefix()))?;
+        let challenge = data
+            .strip_prefix(HALF)
+            .ok_or_else(|| AccessError::plain("bad ticket"))?;
+        Ok(challenge.to_owned())
+    }
+
+    /// What a ticket of a log-in says, if it is good.
+    fn login_data(&self, ticket: &str, secret: Option<&str>) -> Result<Option<String>, AccessError> {
         if !ticket.starts_with("PVE:") {
             return Ok(None);
         }
         let now = self.context.now();
         let said = |key: &PublicKey, window: Option<Window>| {
-            let statement = ticket::verify(key, Kind::Login, ticket, None)?;
+            let statement = ticket::verify(key, Kind::Login, ticket, secret)?;
             statement.is_within(window?, now).then_some(statement)
         };
         let by_current = PublicKey::current(&self.cfs)?
@@ -181,13 +217,7 @@ impl AccessControl {
             // Only a ticket from before the last rotation gets here, and one that is worth nothing.
             None => PublicKey::old(&self.cfs)?.and_then(|key| said(&key, window::old(now, key.mtime()))),
         };
-        let data = statement.and_then(|statement| statement.data).unwrap_or_default();
-        // A half log-in never yields a user.
-        Ok(if data.starts_with("!tfa!") {
-            None
-        } else {
-            data.parse().ok()
-        })
+        Ok(statement.and_then(|statement| statement.data))
     }
 
     /// A ticket for a console on a path (`/vms/100`, `/nodes/N`), bound to a TCP port where one is handed out.

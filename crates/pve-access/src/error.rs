@@ -30,9 +30,15 @@ pub enum AccessError {
     /// A SPICE proxy ticket that is not good (401).
     #[error("invalid ticket")]
     InvalidSpiceTicket,
-    /// A log-in that would need a second factor, which cannot be verified yet (501).
-    #[error("user '{0}' has a second factor, and logging in with one is not implemented - refused")]
+    /// A log-in that would need a second factor of a kind that cannot be verified yet (501).
+    #[error("user '{0}' has no second factor but such as cannot be verified yet - refused")]
     SecondFactor(String),
+    /// Something that is in the contract and not built yet (501).
+    #[error("{0}: not built yet")]
+    NotBuilt(String),
+    /// A second factor that does not exist (404).
+    #[error("No such tfa entry '{0}'")]
+    NoSuchFactor(String),
     /// The caller lacks a right (403); the detail may be empty.
     #[error("Permission check failed{}", detail(.0))]
     Permission(String),
@@ -149,7 +155,8 @@ impl Failure for AccessError {
             | Self::InvalidSpiceTicket => 401,
             Self::Permission(_) => 403,
             Self::Parameters(_) => 400,
-            Self::SecondFactor(_) => 501,
+            Self::SecondFactor(_) | Self::NotBuilt(_) => 501,
+            Self::NoSuchFactor(_) => 404,
             _ => 500,
         }
     }

@@ -4,9 +4,10 @@
 //! name ─▶ user exists, enabled, unexpired ─▶ a ticket as password? ──yes──▶ in
 //!                                               │ no
 //!                                               ▼
-//!                                     password in its realm ─▶ second factor? ──yes──▶ refused
-//!                                                                 │ no
-//!                                                                 ▼ in
+//!                                     password in its realm ─▶ second factor? ──yes──▶ half a ticket
+//!                                                                 │ no                     │
+//!                                                                 ▼                        ▼
+//!                                                                 in ◀──────right────── its answer
 //! ```
 
 use std::net::IpAddr;
@@ -21,8 +22,10 @@ use crate::domains::{Domains, RealmKind};
 use crate::error::AccessError;
 use crate::paths::AclPath;
 use crate::permissions::Capabilities;
+use crate::tfa::verify::Subject;
+use crate::tfa::{self, Challenge};
 use crate::user_config::{User, UserConfig};
-use crate::{pam, password, tfa};
+use crate::{pam, password};
 
 /// A request to log in.
 #[derive(Clone, Copy, Default)]
@@ -50,8 +53,8 @@ pub struct Login {
     pub user: UserId,
     /// Ticket and CSRF prevention token, unless rights alone were asked about.
     pub session: Option<Session>,
-    /// What the web interface may show.
-    pub capabilities: Capabilities,
+    /// What the web interface may show; `None` while a second factor is still to come.
+    pub capabilities: Option<Capabilities>,
     /// The cluster's name, for who may know it.
     pub cluster: Option<String>,
 }
@@ -88,7 +91,7 @@ impl AccessControl {
             domains,
             request,
         };
-        let user = attempt.run(&name).map_err(|error| {
+        let (user, challenge) = attempt.run(&name).map_err(|error| {
             log_failure(request.client, &name, &error);
             match error {
                 AccessError::SecondFactor(_) => error,
@@ -98,12 +101,15 @@ impl AccessControl {
         let session = match request.verify {
             Some(_) => None,
             None => Some(Session {
-                ticket: self.login_ticket(&user)?,
+                ticket: match &challenge {
+                    Some(challenge) => self.half_ticket(&user, &challenge.to_json()?)?,
+                    None => self.login_ticket(&user)?,
+                },
                 csrf_token: self.csrf_token(&user)?,
             }),
         };
         self.log_success(&user.to_string());
-        Ok(self.describe_login(user, session))
+        Ok(self.describe_login(user, session, challenge.is_some()))
     }
 
     /// Checks a console ticket for whoever serves the console: `POST /access/vncticket`.
@@ -180,14 +186,14 @@ impl AccessControl {
         self.check_password(caller.user(), password, client)
     }
 
-    fn describe_login(&self, user: UserId, session: Option<Session>) -> Login {
+    fn describe_login(&self, user: UserId, session: Option<Session>, is_half: bool) -> Login {
         let who = AuthId::User(user.clone());
         let may_know = self.has(&who, "/", &["Sys.Audit"]);
         let members = if may_know { self.cfs().members().ok() } else { None };
         Login {
             user,
             session,
-            capabilities: self.capabilities(&who),
+            capabilities: (!is_half).then(|| self.capabilities(&who)),
             cluster: members.and_then(|members| members.cluster).map(|cluster| cluster.name),
         }
     }
@@ -253,20 +259,22 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Who it is. An error's text is the reason for the log.
-    fn run(&self, name: &str) -> Result<UserId, AccessError> {
+    /// Who it is, and what it is still asked for. An error's text is the reason for the log.
+    fn run(&self, name: &str) -> Result<(UserId, Option<Challenge>), AccessError> {
         let id: UserId = name
             .parse()
             .map_err(|error: pve_schema::ids::InvalidUserId| AccessError::plain(error.to_string()))?;
         let user = self.access.require_active_user(&id, self.access.context().now())?;
-        if let Some((path, privileges)) = self.request.verify {
-            self.prove_for_path(&id, user, path)?;
-            self.access
-                .require_for_login(&AuthId::User(id.clone()), path, privileges)?;
-        } else {
-            self.prove(&id, user)?;
-        }
-        Ok(id)
+        let challenge = match self.request.verify {
+            Some((path, privileges)) => {
+                self.prove_for_path(&id, user, path)?;
+                self.access
+                    .require_for_login(&AuthId::User(id.clone()), path, privileges)?;
+                None
+            }
+            None => self.prove(&id, user)?,
+        };
+        Ok((id, challenge))
     }
 
     /// Asked about rights: a ticket of exactly this user counts, also one for a console on the path.
@@ -284,31 +292,51 @@ impl Attempt<'_> {
         {
             return Ok(());
         }
-        self.prove_by_password(id, user)
+        match self.prove_by_password(id, user)? {
+            Some(_) => Err(AccessError::plain("missing second factor")),
+            None => Ok(()),
+        }
     }
 
-    fn prove(&self, id: &UserId, user: &User) -> Result<(), AccessError> {
-        if self.request.tfa_challenge.is_some() {
+    fn prove(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {
+        if let Some(ticket) = self.request.tfa_challenge {
             if self.request.otp.is_some() {
                 return Err(AccessError::plain("got both 'otp' and 'tfa-challenge'"));
             }
-            // No half ticket was ever issued here, so nothing can answer one.
-            return Err(AccessError::SecondFactor(id.to_string()));
+            let challenge = Challenge::parse(&self.access.verify_half_ticket(ticket, id)?)?;
+            self.answer(id, user, &challenge, self.request.password)?;
+            return Ok(None);
         }
         let holder = self.access.verify_login_ticket(self.request.password)?;
         if holder.is_some_and(|holder| holder == *id || holder.is_root()) {
-            return Ok(());
+            return Ok(None);
         }
         self.prove_by_password(id, user)
     }
 
-    fn prove_by_password(&self, id: &UserId, user: &User) -> Result<(), AccessError> {
+    /// The password, and the second factor if it came along; else what is still asked for.
+    fn prove_by_password(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {
         self.access
             .check_password(id, self.request.password, self.request.client)?;
         let realm = self.domains.require(id.realm())?;
-        if tfa::is_needed(self.access.cfs(), id, user, realm)? {
-            return Err(AccessError::SecondFactor(id.to_string()));
+        let config = tfa::load(self.access.context())?;
+        let Some(challenge) = Challenge::of(&config, id, user, realm)? else {
+            return Ok(None);
+        };
+        match self.request.otp {
+            Some(answer) => {
+                self.answer(id, user, &challenge, answer)?;
+                Ok(None)
+            }
+            // Nobody could answer it, and its user should know that it is not the password.
+            None if !challenge.is_answerable() => Err(AccessError::SecondFactor(id.to_string())),
+            None => Ok(Some(challenge)),
         }
-        Ok(())
+    }
+
+    fn answer(&self, id: &UserId, user: &User, challenge: &Challenge, answer: &str) -> Result<(), AccessError> {
+        let realm = self.domains.require(id.realm())?;
+        let subject = Subject { id, user, realm };
+        tfa::verify::verify(self.access.context(), subject, challenge, answer)
     }
 }

@@ -8,7 +8,7 @@ use crate::domains::Domains;
 use crate::error::AccessError;
 use crate::login::same_but_for_case;
 use crate::user_config::{User, UserConfig};
-use crate::{edit, password, tfa};
+use crate::{edit, password, tfa, token};
 
 /// A user to be made.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn join_groups(config: &mut UserConfig, id: &UserId, groups: &[String]) -> R
     Ok(())
 }
 
-/// Deletes a user with its password, second factors, memberships and rights. First of all it is disabled, so that a
+/// Deletes a user with its password, second factors, tokens, memberships and rights. First of all it is disabled, so that a
 /// failure half-way leaves nobody who could log in.
 ///
 /// # Errors
@@ -73,20 +73,27 @@ pub fn join_groups(config: &mut UserConfig, id: &UserId, groups: &[String]) -> R
 pub fn delete(context: &Context, caller: &AuthId, id: &UserId) -> Result<(), AccessError> {
     let cfs = Cfs::new(context);
     let domains = Domains::load(&cfs)?;
-    edit::locked(&cfs, "delete user failed", || {
-        let mut config = edit::read(&cfs)?;
-        match config.users.get_mut(id) {
-            Some(user) => user.enable = false,
-            None if caller.is_root() => {}
-            None => return Err(AccessError::NoSuchUser(id.to_string())),
-        }
-        edit::write(&cfs, &config)?;
-        password::forget(&cfs, &domains, id)?;
-        tfa::remove_user(&cfs, id)?;
+    const PREFIX: &str = "delete user failed";
+    let deleted = tfa::locked(context, |factors| {
+        Ok(edit::locked(&cfs, PREFIX, || {
+            let mut config = edit::read(&cfs)?;
+            match config.users.get_mut(id) {
+                Some(user) => user.enable = false,
+                None if caller.is_root() => {}
+                None => return Err(AccessError::NoSuchUser(id.to_string())),
+            }
+            edit::write(&cfs, &config)?;
+            password::forget(&cfs, &domains, id)?;
+            tfa::change::forget_user(context, factors, id)?;
 
-        config.users.remove(id);
-        config.remove_from_groups(id);
-        config.remove_user_acls(id);
-        edit::write(&cfs, &config).map_err(|error| AccessError::plain(format!("{error} - but deleted related TFA")))
-    })
+            config.users.remove(id);
+            config.remove_from_groups(id);
+            config.remove_user_acls(id);
+            let and = |error: AccessError| AccessError::plain(format!("{error} - but deleted related TFA"));
+            edit::write(&cfs, &config).map_err(and)?;
+            // A secret without its token opens nothing, but a token of that name may be made again.
+            token::secrets::forget_user(&cfs, id).map_err(and)
+        }))
+    });
+    deleted.map_err(|error| error.during(PREFIX))?
 }

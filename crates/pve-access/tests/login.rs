@@ -55,7 +55,7 @@ fn a_password_becomes_a_ticket_and_the_ticket_a_caller() {
     let lab = lab();
     let login = log_in(&lab, "alice@pve", "S3cret!pw").unwrap();
     assert_eq!(login.user.as_str(), "alice@pve");
-    assert!(login.capabilities["vms"].contains("VM.Console"));
+    assert!(login.capabilities.unwrap()["vms"].contains("VM.Console"));
     assert_eq!(login.cluster, None);
     let session = login.session.unwrap();
     let who = authenticate(&lab, &session.ticket).unwrap();
@@ -98,41 +98,118 @@ fn every_failure_looks_the_same() {
     }
 }
 
-#[test]
-fn nobody_gets_in_without_a_second_factor_that_is_configured() {
-    let lab = lab();
-    let refused = |user: &str| log_in(&lab, user, "S3cret!pw").unwrap_err();
-    // KEYS says so, though tfa.cfg holds nothing.
-    assert!(matches!(refused("bob@pve"), AccessError::SecondFactor(_)));
-    // A wrong password is told nothing about second factors.
-    assert!(matches!(
-        log_in(&lab, "bob@pve", "wrong").unwrap_err(),
-        AccessError::LoginFailed
-    ));
+/// The secret of RFC 6238, whose code at 59 s is 287082.
+const TOTP: &str = r#"{"users":{"alice@pve":{"totp":[{"id":"1","created":1,
+    "entry":"otpauth://totp/a?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"}]}}}"#;
 
-    lab.cfs
-        .write("priv/tfa.cfg", br#"{"users":{"alice@pve":{"totp":[{"id":"1"}]}}}"#)
-        .unwrap();
-    let error = refused("alice@pve");
-    assert_eq!(error.status(), 501);
-    assert!(error.to_string().contains("second factor"));
-    let with_code = LoginRequest {
-        otp: Some("123456"),
+/// The code of a device set up with [`TOTP`] now.
+fn code(lab: &Lab) -> String {
+    let uri = "otpauth://totp/a?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let totp = pve_access::tfa::totp::Totp::parse(uri).unwrap();
+    totp.code_at(lab.context.now()).unwrap()
+}
+
+fn answer<'a>(ticket: &'a str, answer: &'a str) -> LoginRequest<'a> {
+    LoginRequest {
+        tfa_challenge: Some(ticket),
+        ..request("alice@pve", answer)
+    }
+}
+
+#[test]
+fn a_second_factor_is_asked_for_and_answered() {
+    let lab = lab();
+    // KEYS alone says nothing: an entry does (reference 02 §8.6).
+    assert!(log_in(&lab, "bob@pve", "S3cret!pw").is_ok());
+    lab.cfs.write("priv/tfa.cfg", TOTP.as_bytes()).unwrap();
+    let half = log_in(&lab, "alice@pve", "S3cret!pw").unwrap();
+    assert_eq!(half.capabilities, None);
+    let ticket = half.session.unwrap().ticket;
+    assert!(ticket.starts_with("PVE:!tfa!{\"totp\"%3Atrue}:"), "{ticket}");
+    assert_eq!(authenticate(&lab, &ticket).unwrap_err().to_string(), "No ticket");
+    assert!(
+        log_in(&lab, "alice@pve", &ticket).is_err(),
+        "half a ticket is no password"
+    );
+    assert!(log_in(&lab, "alice@pve", "wrong").is_err());
+
+    let code = format!("totp:{}", code(&lab));
+    let log_in = |request: LoginRequest<'_>| lab.access().login(&request);
+    for bad in [
+        answer(&ticket, "totp:x"),
+        answer(&ticket, "S3cret!pw"),
+        answer("PVE:!tfa!{\"totp\"%3Atrue}:66F01234::x", &code),
+        LoginRequest {
+            username: "bob@pve",
+            ..answer(&ticket, &code)
+        },
+        LoginRequest {
+            otp: Some(&code),
+            ..answer(&ticket, &code)
+        },
+    ] {
+        assert!(matches!(log_in(bad).unwrap_err(), AccessError::LoginFailed));
+    }
+    let whole = log_in(answer(&ticket, &code)).unwrap();
+    assert!(whole.capabilities.is_some());
+    assert!(authenticate(&lab, &whole.session.unwrap().ticket).is_ok());
+    assert!(lab.read("priv/tfa.cfg").contains("last-count"));
+    assert!(log_in(answer(&ticket, &code)).is_err(), "a code is good once");
+    let old = ticket;
+    lab.pass(7201);
+    let code = format!("totp:{}", self::code(&lab));
+    assert!(
+        log_in(answer(&old, &code)).is_err(),
+        "half a ticket ages like a whole one"
+    );
+    // Password and code in one request.
+    let at_once = LoginRequest {
+        otp: Some(&code),
         ..request("alice@pve", "S3cret!pw")
     };
-    assert!(lab.access().login(&with_code).is_err());
-    let answer = LoginRequest {
-        tfa_challenge: Some("PVE:!tfa!{}:66F01234::x"),
-        ..request("alice@pve", "totp:123456")
-    };
-    assert!(lab.access().login(&answer).is_err());
+    assert!(log_in(at_once).unwrap().capabilities.is_some());
+}
 
+#[test]
+fn nobody_gets_past_a_second_factor_that_cannot_be_asked_for() {
+    let lab = lab();
+    let refused = |user: &str| log_in(&lab, user, "S3cret!pw").unwrap_err();
+    let passkey = br#"{"users":{"alice@pve":{"webauthn":[{"id":"1","created":1,"entry":{}}]}}}"#;
+    lab.cfs.write("priv/tfa.cfg", passkey).unwrap();
+    assert_eq!(refused("alice@pve").status(), 501);
     lab.cfs.write("priv/tfa.cfg", b"{broken").unwrap();
     assert!(matches!(refused("alice@pve"), AccessError::LoginFailed));
     lab.cfs.remove("priv/tfa.cfg").unwrap();
-    assert!(log_in(&lab, "alice@pve", "S3cret!pw").is_ok());
     lab.cfs.write("domains.cfg", b"pve: pve\n\ttfa type=oath\n\n").unwrap();
-    assert!(matches!(refused("alice@pve"), AccessError::SecondFactor(_)));
+    assert!(
+        matches!(refused("alice@pve"), AccessError::LoginFailed),
+        "the realm demands one"
+    );
+    lab.cfs.write("priv/tfa.cfg", TOTP.as_bytes()).unwrap();
+    assert!(log_in(&lab, "alice@pve", "S3cret!pw").unwrap().capabilities.is_none());
+}
+
+/// Keys of old, in a user's record, where the realm demands codes (reference 02 §8.6).
+#[test]
+fn a_key_of_old_still_opens() {
+    let lab = lab();
+    let users = USERS.replace(
+        "user:alice@pve:1:0::::::",
+        "user:alice@pve:1:0:::::v2-GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ:",
+    );
+    lab.cfs.write("user.cfg", users.as_bytes()).unwrap();
+    assert!(
+        log_in(&lab, "alice@pve", "S3cret!pw").unwrap().capabilities.is_some(),
+        "no demand"
+    );
+    lab.cfs.write("domains.cfg", b"pve: pve\n\ttfa type=oath\n\n").unwrap();
+    let ticket = log_in(&lab, "alice@pve", "S3cret!pw").unwrap().session.unwrap().ticket;
+    let code = format!("totp:{}", code(&lab));
+    lab.access().login(&answer(&ticket, &code)).unwrap();
+    assert!(
+        lab.access().login(&answer(&ticket, &code)).is_err(),
+        "a code is good once"
+    );
 }
 
 #[test]

@@ -249,8 +249,14 @@ impl Realm {
 
     /// The second factor that all users of the realm must have: the word after `type=`.
     pub fn required_factor(&self) -> Option<&str> {
-        let tfa = self.options.get(TFA)?;
-        tfa.split(',').find_map(|part| part.trim().strip_prefix("type="))
+        self.tfa_option("type")
+    }
+
+    /// A word of the option that asks for a second factor.
+    pub fn tfa_option(&self, name: &str) -> Option<&str> {
+        let parts = self.options.get(TFA)?.split(',');
+        let mut pairs = parts.filter_map(|part| part.trim().split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// All options with their JSON types.

@@ -9,7 +9,7 @@
 
 pub mod change;
 pub mod door;
-mod secrets;
+pub(crate) mod secrets;
 
 use pve_cfs::Cfs;
 use pve_schema::ids::TokenId;

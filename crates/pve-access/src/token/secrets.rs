@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pve_cfs::Cfs;
-use pve_schema::ids::TokenId;
+use pve_schema::ids::{TokenId, UserId};
 use subtle::ConstantTimeEq as _;
 
 use crate::error::AccessError;
@@ -69,12 +69,24 @@ pub(super) fn forget(cfs: &Cfs, id: &TokenId) -> Result<(), AccessError> {
     })
 }
 
+/// Forgets the secrets of all tokens of a user.
+///
+/// # Errors
+/// The file cannot be changed.
+pub(crate) fn forget_user(cfs: &Cfs, user: &UserId) -> Result<(), AccessError> {
+    edit(cfs, |secrets| secrets.secrets.retain(|id, _| id.user != *user))
+}
+
 fn edit(cfs: &Cfs, change: impl FnOnce(&mut Secrets)) -> Result<(), AccessError> {
     store::locked(cfs, TOKEN_CFG, "updating token secrets failed", || {
         let text = cfs.read_text(TOKEN_CFG)?.unwrap_or_default();
         let mut secrets = Secrets::parse(&text);
         change(&mut secrets);
-        Ok(cfs.write(TOKEN_CFG, secrets.print().as_bytes())?)
+        let new = secrets.print();
+        if new != text {
+            cfs.write(TOKEN_CFG, new.as_bytes())?;
+        }
+        Ok(())
     })
 }
 

@@ -162,10 +162,11 @@ impl UserConfig {
         }
     }
 
-    /// Removes what was granted to a user itself (not to its tokens).
+    /// Removes what was granted to a user and to its tokens.
     pub fn remove_user_acls(&mut self, user: &UserId) {
         self.edit_acls(|entry| {
             entry.users.remove(user);
+            entry.tokens.retain(|token, _| token.user != *user);
         });
     }
 

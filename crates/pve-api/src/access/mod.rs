@@ -1,6 +1,6 @@
-//! `/access`: users, groups, roles, ACLs, realms, tickets (reference 02 §12).
+//! `/access`: users, groups, roles, ACLs, realms, second factors, tickets (reference 02 §12).
 //!
-//! Not here yet, and answered with 501: second factors, and realms other than `pam` and `pve`.
+//! Not here yet, and answered with 501: OpenID Connect and the synchronisation of realms.
 
 mod acl;
 pub(crate) mod audit;
@@ -9,6 +9,7 @@ mod groups;
 mod password;
 mod permissions;
 mod roles;
+mod tfa;
 mod ticket;
 mod tokens;
 mod users;
@@ -28,6 +29,7 @@ pub(crate) fn register(registry: &mut Registry) {
     password::register(registry);
     permissions::register(registry);
     roles::register(registry);
+    tfa::register(registry);
     ticket::register(registry);
     tokens::register(registry);
     users::register(registry);

@@ -1,6 +1,7 @@
 //! `/access/ticket` and `/access/vncticket` (reference 02 §7.2, §12.9).
 
 use pve_access::login::{Login, LoginRequest};
+use pve_access::permissions::Capabilities;
 use pve_contract::id;
 use pve_rest::{ApiResult, Call, Registry, Reply};
 use serde_json::{Map, Value, json};
@@ -42,18 +43,28 @@ fn reply(login: &Login) -> Value {
         object.insert("ticket".to_owned(), json!(session.ticket));
         object.insert("CSRFPreventionToken".to_owned(), json!(session.csrf_token));
     }
-    let capabilities: Map<String, Value> = login
-        .capabilities
+    match &login.capabilities {
+        Some(capabilities) => {
+            object.insert("cap".to_owned(), json_of(capabilities));
+        }
+        None => {
+            object.insert("NeedTFA".to_owned(), json!(1));
+        }
+    }
+    if let Some(cluster) = &login.cluster {
+        object.insert("clustername".to_owned(), json!(cluster));
+    }
+    Value::Object(object)
+}
+
+fn json_of(capabilities: &Capabilities) -> Value {
+    let object: Map<String, Value> = capabilities
         .iter()
         .map(|(category, privileges)| {
             let set: Map<String, Value> = privileges.iter().map(|name| ((*name).to_owned(), json!(1))).collect();
             ((*category).to_owned(), Value::Object(set))
         })
         .collect();
-    object.insert("cap".to_owned(), Value::Object(capabilities));
-    if let Some(cluster) = &login.cluster {
-        object.insert("clustername".to_owned(), json!(cluster));
-    }
     Value::Object(object)
 }
 

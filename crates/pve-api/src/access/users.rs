@@ -12,6 +12,7 @@ use pve_rest::{ApiResult, Call, Registry};
 use pve_schema::ids::{AuthId, UserId};
 use serde_json::{Map, Value, json};
 
+use super::tfa::add_locks;
 use super::tokens::{token_fields, token_row};
 use super::{answer, list, non_empty};
 
@@ -54,8 +55,8 @@ async fn all(call: Call) -> ApiResult {
     .await
 }
 
-/// Which users a caller gets to see.
-struct Visible<'a> {
+/// Which users a caller gets to see, and with them their second factors.
+pub(super) struct Visible<'a> {
     config: &'a UserConfig,
     caller: &'a AuthId,
     sees_all: bool,
@@ -66,7 +67,7 @@ struct Visible<'a> {
 const SEE_USERS: [&str; 2] = ["User.Modify", "Sys.Audit"];
 
 impl<'a> Visible<'a> {
-    fn to(access: &'a AccessControl, caller: &'a AuthId) -> Self {
+    pub(super) fn to(access: &'a AccessControl, caller: &'a AuthId) -> Self {
         Self {
             config: access,
             caller,
@@ -75,7 +76,7 @@ impl<'a> Visible<'a> {
         }
     }
 
-    fn includes(&self, id: &UserId) -> bool {
+    pub(super) fn includes(&self, id: &UserId) -> bool {
         self.sees_all
             || matches!(self.caller, AuthId::User(caller) if caller == id)
             || self.config.groups_of(id).any(|group| self.groups.contains(&group))
@@ -84,7 +85,7 @@ impl<'a> Visible<'a> {
 
 struct Listing<'a> {
     domains: &'a Domains,
-    locks: &'a std::collections::BTreeMap<String, Locks>,
+    locks: &'a std::collections::BTreeMap<UserId, Locks>,
     config: &'a UserConfig,
     is_full: bool,
 }
@@ -96,13 +97,7 @@ impl Listing<'_> {
         if let Some(realm) = self.domains.get(id.realm()) {
             row.insert("realm-type".to_owned(), json!(realm.kind.as_str()));
         }
-        let locks = self.locks.get(id.as_str()).copied().unwrap_or_default();
-        if locks.totp_locked {
-            row.insert("totp-locked".to_owned(), json!(1));
-        }
-        if let Some(until) = locks.locked_until {
-            row.insert("tfa-locked-until".to_owned(), json!(until));
-        }
+        add_locks(&mut row, self.locks.get(id).copied().unwrap_or_default());
         if self.is_full {
             let groups: Vec<&str> = self.config.groups_of(id).collect();
             row.insert("groups".to_owned(), json!(groups.join(",")));

@@ -1,0 +1,189 @@
+//! What a user is asked for (reference 02 §8.1).
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Entry, Factors};
+use super::{IN_TFA_CFG, TfaConfig, old_keys};
+use crate::domains::Realm;
+use crate::error::AccessError;
+use crate::user_config::User;
+use pve_schema::ids::UserId;
+
+/// What a user is asked for, as a half ticket carries it. It may be empty: then a factor is asked for that nobody here
+/// can verify.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Challenge {
+    /// A code by time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub totp: bool,
+    /// A recovery key: the places of those that are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Vec<usize>>,
+    /// A one-time password of a Yubico key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub yubico: bool,
+}
+
+/// The factor that a realm demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Required {
+    Totp,
+    Yubico,
+}
+
+impl Required {
+    /// What a realm demands; a word that nobody knows is a demand that nobody can meet.
+    pub(super) fn of(realm: &Realm) -> Result<Option<Self>, AccessError> {
+        match realm.required_factor() {
+            None => Ok(None),
+            Some("oath") => Ok(Some(Self::Totp)),
+            Some("yubico") => Ok(Some(Self::Yubico)),
+            Some(other) => Err(AccessError::plain(format!(
+                "realm requires unknown second factor '{other}'"
+            ))),
+        }
+    }
+
+    /// The word of the API for it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Totp => "totp",
+            Self::Yubico => "yubico",
+        }
+    }
+}
+
+fn any_enabled<T>(entries: &[Entry<T>]) -> bool {
+    entries.iter().any(|entry| entry.enable)
+}
+
+impl Challenge {
+    /// What a user is asked for after the right password; `None` if that is enough.
+    ///
+    /// # Errors
+    /// The realm demands a factor and the user has none.
+    pub fn of(config: &TfaConfig, id: &UserId, user: &User, realm: &Realm) -> Result<Option<Self>, AccessError> {
+        let required = Required::of(realm)?;
+        let factors = factors_of(config, id, user, realm);
+        let challenge = factors.as_ref().and_then(Self::of_factors);
+        match (required, challenge) {
+            (Some(_), None) => Err(AccessError::plain("missing required 2nd keys")),
+            (Some(Required::Yubico), Some(challenge)) => Ok(Some(Self {
+                totp: false,
+                yubico: true,
+                ..challenge
+            })),
+            (_, challenge) => Ok(challenge),
+        }
+    }
+
+    fn of_factors(factors: &Factors) -> Option<Self> {
+        let challenge = Self {
+            totp: any_enabled(&factors.totp),
+            recovery: factors.recovery.as_ref().map(super::config::Recovery::available),
+            yubico: any_enabled(&factors.yubico),
+        };
+        // These cannot be asked for yet, and must not be passed by either.
+        let others = any_enabled(&factors.u2f) || any_enabled(&factors.webauthn);
+        (others || challenge != Self::default()).then_some(challenge)
+    }
+
+    /// Whether anything of it can be answered here.
+    pub fn is_answerable(&self) -> bool {
+        self.totp || self.recovery.as_ref().is_some_and(|left| !left.is_empty())
+    }
+
+    /// The challenge as a half ticket carries it: no blanks.
+    ///
+    /// # Errors
+    /// None that a challenge leads to.
+    pub fn to_json(&self) -> Result<String, AccessError> {
+        serde_json::to_string(self).map_err(|error| AccessError::plain(error.to_string()))
+    }
+
+    /// Reads what a half ticket carries.
+    ///
+    /// # Errors
+    /// It is no challenge.
+    pub fn parse(text: &str) -> Result<Self, AccessError> {
+        serde_json::from_str(text).map_err(|_| AccessError::plain("bad ticket"))
+    }
+}
+
+/// A user's factors: those of `tfa.cfg`, else keys of old in its record, which count where the realm demands them.
+pub(super) fn factors_of(config: &TfaConfig, id: &UserId, user: &User, realm: &Realm) -> Option<Factors> {
+    if let Some(factors) = config.users.get(id).filter(|factors| !factors.is_empty()) {
+        return Some(factors.clone());
+    }
+    let keys = user.keys.as_deref().filter(|keys| *keys != IN_TFA_CFG)?;
+    Some(old_keys::of_user(keys, id, realm)).filter(|factors| !factors.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domains::Domains;
+
+    const URI: &str = "otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ";
+
+    /// The challenge as JSON, `none`, or the refusal.
+    fn challenge(factors: &str, keys: &str, tfa: &str) -> String {
+        let tfa = if tfa.is_empty() {
+            String::new()
+        } else {
+            format!("\ttfa {tfa}\n")
+        };
+        let domains = Domains::parse(format!("pve: pve\n\tcomment x\n{tfa}\n").as_bytes());
+        let config = TfaConfig::parse(&format!("{{\"users\":{{\"a@pve\":{factors}}}}}"), 0).unwrap();
+        let user = User {
+            keys: Some(keys.to_owned()).filter(|keys| !keys.is_empty()),
+            ..User::default()
+        };
+        match Challenge::of(&config, &"a@pve".parse().unwrap(), &user, domains.get("pve").unwrap()) {
+            Ok(Some(challenge)) => challenge.to_json().unwrap(),
+            Ok(None) => "none".to_owned(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Reference 02 §8.1, §8.6.
+    #[test]
+    fn a_challenge_names_what_there_is() {
+        let totp = |enable: bool| {
+            format!("{{\"totp\":[{{\"id\":\"1\",\"created\":1,\"enable\":{enable},\"entry\":\"{URI}\"}}]}}")
+        };
+        let both = format!(
+            "{{\"totp\":[{{\"id\":\"1\",\"created\":1,\"entry\":\"{URI}\"}}],\
+             \"recovery\":{{\"secret\":\"s\",\"entries\":[\"00\",null,\"11\"],\"created\":1}}}}"
+        );
+        let used = r#"{"recovery":{"secret":"s","entries":[null],"created":1}}"#;
+        let passkey = r#"{"webauthn":[{"id":"1","created":1,"entry":{}}]}"#;
+        let yubico = r#"{"yubico":[{"id":"1","created":1,"entry":"cccc"}]}"#;
+        let missing = "missing required 2nd keys";
+        for (factors, keys, tfa, expected) in [
+            ("{}", "", "", "none"),
+            ("{}", "x", "", "none"),
+            (&totp(true), "x", "", r#"{"totp":true}"#),
+            (&totp(true), "", "", r#"{"totp":true}"#),
+            (&totp(false), "x", "", "none"),
+            (&both, "x", "", r#"{"totp":true,"recovery":[0,2]}"#),
+            (used, "x", "", r#"{"recovery":[]}"#),
+            (passkey, "x", "", "{}"),
+            (yubico, "x", "", r#"{"yubico":true}"#),
+            ("{}", "", "type=oath", missing),
+            ("{}", "x", "type=oath", missing),
+            (&totp(false), "x", "type=oath", missing),
+            (&totp(true), "x", "type=oath", r#"{"totp":true}"#),
+            (&both, "x", "type=yubico", r#"{"recovery":[0,2],"yubico":true}"#),
+            ("{}", "", "type=magic", "realm requires unknown second factor 'magic'"),
+            // Keys of old count where the realm demands such.
+            ("{}", "GEZDGNBVGY3TQOJQ", "", "none"),
+            ("{}", "GEZDGNBVGY3TQOJQ", "type=oath", r#"{"totp":true}"#),
+            ("{}", "not!a!key", "type=oath", missing),
+            ("{}", "ccccccbchvth", "type=yubico,id=1,key=a", r#"{"yubico":true}"#),
+        ] {
+            assert_eq!(challenge(factors, keys, tfa), expected, "{factors} {keys} {tfa}");
+        }
+    }
+}
