@@ -51,6 +51,14 @@ class Person:
             self.lab.address, user=self.name, password=self.password, verify_ssl=False, timeout=30, **options
         )
 
+    def recover(self, key):
+        """A log-in with a recovery key, which proxmoxer cannot send: what it answers, `None` for a refusal."""
+        post = lambda **data: self.lab.session().post(
+            f"{self.lab.url}/api2/json/access/ticket", data={"username": self.name, **data}, timeout=30
+        ).json()["data"]
+        half = post(password=self.password)
+        return post(password=f"recovery:{key}", **{"tfa-challenge": half["ticket"]})
+
     def with_device(self):
         device = Device()
         factor = dict(type="totp", description="phone", totp=device.uri, value=device.code(), password=self.password)
@@ -98,6 +106,8 @@ def test_pools_give_their_members_to_who_holds_the_pool(lab, person):
     # A guest that goes leaves its pool.
     lab.run_task(api, api.nodes(lab.node).qemu(vmid).delete())
     assert api.pools("team").get()["members"] == []
+    assert "contains storage 'local'" in refused(500, api.pools.delete, poolid="team/web")
+    api.pools.put(poolid="team/web", storage="local", delete=1)
     api.pools.delete(poolid="team/web")
     api.pools("team").delete()
     assert "/pool/team" not in json.dumps(api.access.acl.get())
@@ -159,10 +169,10 @@ def test_a_recovery_key_opens_once_and_ends_a_lockout(lab, person):
     assert locked() == [person.name]
     with pytest.raises(proxmoxer.AuthenticationError):
         person.api(otp=device.code())
-    assert person.api(otp=keys[0], otptype="recovery").version.get()["release"] == "9.2"
+    login = person.recover(keys[0])
+    assert login["ticket"].startswith(f"PVE:{person.name}:") and "cap" in login
     assert locked() == []
-    with pytest.raises(proxmoxer.AuthenticationError):
-        person.api(otp=keys[0], otptype="recovery")
+    assert person.recover(keys[0]) is None
 
 
 def test_an_administrator_unlocks(lab, person):

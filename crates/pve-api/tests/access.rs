@@ -311,6 +311,10 @@ fn permissions_and_realms() {
         ]))
     );
     assert_eq!(lab.get("/access")[0], json!({"subdir": "users"}));
+    assert_eq!(
+        lab.get("/access/openid"),
+        json!([{"subdir": "auth-url"}, {"subdir": "login"}])
+    );
     assert_eq!(get("", "/access", json!({})), Err(ApiError::permission("user != null")));
 }
 

@@ -91,7 +91,6 @@ pub(crate) fn edit<T>(
 }
 
 fn write(cfs: &Cfs, config: &TfaConfig) -> Result<(), AccessError> {
-    fail::fail_point!("tfa-config-write", |_| Err(AccessError::plain("writing failed")));
     Ok(cfs.write(TFA_CFG, config.print()?.as_bytes())?)
 }
 

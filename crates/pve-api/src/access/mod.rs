@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_ACCESS, |call| Box::pin(index(call)));
+    registry.bind(id::GET_ACCESS_OPENID, |call| Box::pin(openid_index(call)));
     acl::register(registry);
     domains::register(registry);
     groups::register(registry);
@@ -36,11 +37,19 @@ pub(crate) fn register(registry: &mut Registry) {
 }
 
 async fn index(_call: Call) -> ApiResult {
-    let children = [
+    Ok(subdirs(&[
         "users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password",
-    ];
-    let rows: Vec<Value> = children.iter().map(|child| json!({ "subdir": child })).collect();
-    Ok(Value::from(rows).into())
+    ]))
+}
+
+/// `GET /access/openid`
+async fn openid_index(_call: Call) -> ApiResult {
+    Ok(subdirs(&["auth-url", "login"]))
+}
+
+fn subdirs(children: &[&str]) -> Reply {
+    let rows = children.iter().map(|child| json!({ "subdir": child }));
+    rows.collect::<Value>().into()
 }
 
 /// Runs a handler's work off the connection's thread, with the users and rights as they are now.
