@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use pve_access::password::Shadow;
 use pve_access::secret::Secret;
+use pve_access::tfa::TfaConfig;
+use pve_access::tfa::totp::Totp;
 use pve_access::ticket::keys::{self, PublicKey};
 use pve_access::ticket::{self, Kind};
 use pve_access::token::SecretCheck;
@@ -108,11 +110,22 @@ pub fn csrf_token(data: &[u8]) {
 pub fn tfa_cfg(data: &[u8]) {
     let text = text(data);
     let (user, content) = text.split_once('\n').unwrap_or(("root@pam", &text));
-    let Ok(user) = user.parse::<UserId>() else { return };
-    let answer = pve_access::tfa::entry_of(content, &user);
+    let (Ok(user), Ok(config)) = (user.parse::<UserId>(), TfaConfig::parse(content, NOW)) else {
+        return;
+    };
     // Whoever is not named in the file has no entry.
-    if !content.contains(['\\', '%']) && !content.contains(user.as_str()) {
-        assert!(!matches!(answer, Ok(Some(_))), "{user}");
+    if !content.contains('\\') && !content.contains(user.as_str()) {
+        assert!(!config.users.contains_key(&user), "{user}");
+    }
+    // What is written is read as the same, whichever form it had.
+    let written = config.print().expect("every content can be written");
+    assert_eq!(TfaConfig::parse(&written, NOW).expect("our own form"), config);
+    for entry in config.users.values().flat_map(|factors| &factors.totp) {
+        let Ok(totp) = Totp::parse(&entry.entry.uri) else {
+            continue;
+        };
+        assert_eq!(Totp::parse(&totp.uri()).as_ref(), Ok(&totp));
+        assert!(totp.matching_step("junk", NOW).is_none());
     }
 }
 
