@@ -1,23 +1,85 @@
 //! Values made from files, made again only when the file changed.
 //!
 //! A value is kept per process, keyed by path and stamp: every use looks at the file, so a change counts at once. A file
-//! that was changed within the last second is not kept: a second change in the same tick of the file system's clock could
-//! look the same.
+//! that was changed a moment ago is not kept: a second change in the same tick of the file system's clock could look the
+//! same.
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{Cfs, CfsError, Stamp};
 
-/// Most values that are kept; beyond, all are dropped and read anew.
-const MAX_KEPT: usize = 64;
+/// Most values that are kept of the few files that requests look at.
+const MAX_FILES: usize = 64;
+/// Most guests of whose configs something is kept: some 300 bytes each.
+const MAX_GUESTS: usize = 10_000;
+/// The kernel's clock for files goes on at least a hundred times a second; this is some ticks of it.
+const TICKS: Duration = Duration::from_millis(50);
 
-type Kept = HashMap<(PathBuf, &'static str), (Option<Stamp>, Arc<dyn Any + Send + Sync>)>;
+pub(crate) static FILES: Kept = Kept::new(MAX_FILES);
+pub(crate) static GUESTS: Kept = Kept::new(MAX_GUESTS);
 
-static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+type Value = Arc<dyn Any + Send + Sync>;
+
+/// Values by path and kind. When there are too many, all are dropped and made anew.
+pub(crate) struct Kept {
+    limit: usize,
+    values: LazyLock<Mutex<HashMap<Key, (Option<Stamp>, Value)>>>,
+}
+
+/// The path as bytes, not as components, which are slow to hash; and what tells apart what is made of one file.
+type Key = (OsString, &'static str);
+
+impl Kept {
+    const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            values: LazyLock::new(Mutex::default),
+        }
+    }
+
+    /// What `make` makes of what is at a path, or has made since it last changed. `make` is not told the content but has
+    /// to look by itself, which it does after the stamp was taken.
+    ///
+    /// # Errors
+    /// Those of `make`; [`CfsError::Open`].
+    pub(crate) fn get<T, F>(&self, path: PathBuf, kind: &'static str, make: F) -> Result<Arc<T>, CfsError>
+    where
+        T: Any + Send + Sync,
+        F: FnOnce(Option<Stamp>) -> Result<T, CfsError>,
+    {
+        let stamp = Cfs::stamp_at(&path)?;
+        let key = (path.into_os_string(), kind);
+        let kept = self.values().get(&key).cloned();
+        if let Some((kept_stamp, value)) = kept
+            && kept_stamp == stamp
+            && let Ok(value) = value.downcast::<T>()
+        {
+            return Ok(value);
+        }
+        // Asked before the content is read: what changes from now on gets a later time.
+        let is_settled = stamp.is_none_or(is_settled);
+        let value = Arc::new(make(stamp)?);
+        // Only what surely belongs to this stamp is kept.
+        if is_settled && Cfs::stamp_at(key.0.as_ref())? == stamp {
+            let mut values = self.values();
+            if values.len() >= self.limit {
+                values.clear();
+            }
+            let value: Value = value.clone();
+            values.insert(key, (stamp, value));
+        }
+        Ok(value)
+    }
+
+    fn values(&self) -> MutexGuard<'_, HashMap<Key, (Option<Stamp>, Value)>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Cfs {
     /// What `make` makes of a file's content (`None` for no file), from memory if the file is as it was.
@@ -31,36 +93,29 @@ impl Cfs {
         T: Any + Send + Sync,
         F: FnOnce(Option<&[u8]>, Option<Stamp>) -> T,
     {
-        let key = (self.full_path(rel)?, kind);
-        let stamp = Self::stamp_at(&key.0)?;
-        let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((kept_stamp, value)) = kept
-            && kept_stamp == stamp
-            && let Ok(value) = value.downcast::<T>()
-        {
-            return Ok(value);
-        }
-        let bytes = self.read(rel)?;
-        let value = Arc::new(make(bytes.as_deref(), stamp));
-        // Only what surely belongs to this stamp is kept.
-        if Self::stamp_at(&key.0)? == stamp && stamp.is_none_or(is_settled) {
-            let mut map = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-            if map.len() >= MAX_KEPT {
-                map.clear();
-            }
-            let value: Arc<dyn Any + Send + Sync> = value.clone();
-            map.insert(key, (stamp, value));
-        }
-        Ok(value)
+        FILES.get(self.full_path(rel)?, kind, |stamp| {
+            Ok(make(self.read(rel)?.as_deref(), stamp))
+        })
     }
 }
 
-/// Whether a file's last change lies at least a second back, by the machine's clock that also stamped the file.
+/// Whether a file's last change lies so far back that the next one gets another time, by the machine's clock that also
+/// stamped the file.
 fn is_settled(stamp: Stamp) -> bool {
-    let changed = Duration::from_secs(u64::try_from(stamp.changed()).unwrap_or(0).saturating_add(2));
+    let (seconds, nanoseconds) = stamp.changed();
+    // Without a fraction the file system may well count whole seconds, as the cluster's does.
+    let margin = if nanoseconds == 0 {
+        Duration::from_secs(2)
+    } else {
+        TICKS
+    };
+    let changed = Duration::new(
+        u64::try_from(seconds).unwrap_or(0),
+        u32::try_from(nanoseconds).unwrap_or(0),
+    );
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .is_ok_and(|now| now >= changed)
+        .is_ok_and(|now| now >= changed.saturating_add(margin))
 }
 
 #[cfg(test)]

@@ -59,10 +59,10 @@ impl Stamp {
         self.mtime.0
     }
 
-    /// When content or anything else about the file was last changed, Unix seconds: what `touch` and `cp -p` cannot
-    /// set back.
-    pub(crate) fn changed(&self) -> i64 {
-        self.mtime.0.max(self.ctime.0)
+    /// When content or anything else about the file was last changed, Unix seconds and nanoseconds: what `touch` and
+    /// `cp -p` cannot set back.
+    pub(crate) fn changed(&self) -> (i64, i64) {
+        self.mtime.max(self.ctime)
     }
 
     /// Number of bytes.

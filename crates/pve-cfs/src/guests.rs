@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use pve_schema::ids::{NodeName, VmId};
 use serde::{Deserialize, Serialize};
 
+use crate::cached::GUESTS;
 use crate::{Cfs, CfsError};
 
 /// What a guest is.
@@ -145,6 +147,18 @@ impl Cfs {
         let path = Self::guest_config_path(guest.kind, &guest.node, guest.vmid);
         let text = self.read(&path)?.unwrap_or_default();
         Ok(options(&String::from_utf8_lossy(&text), names))
+    }
+
+    /// The options that the list of all guests shows, `tags` and `lock`; from memory for a config that is as it was,
+    /// since all clients poll that list. Everything else as [`Cfs::guest_options`].
+    ///
+    /// # Errors
+    /// As [`Cfs::guest_options`].
+    pub fn listed_options(&self, guest: &GuestEntry) -> Result<Arc<BTreeMap<String, String>>, CfsError> {
+        let path = Self::guest_config_path(guest.kind, &guest.node, guest.vmid);
+        GUESTS.get(self.full_path(&path)?, "listed", |_| {
+            self.guest_options(guest, &["tags", "lock"])
+        })
     }
 
     /// The lowest free number of `lower..upper`.

@@ -3,15 +3,18 @@
 //! A file per key below `/run/pve-cluster/status`, written by root's daemons, readable by the web side, lost at reboot.
 //! Where a cluster file system is mounted this store still holds the node's own values only.
 
+use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{geteuid, gettid};
 use pve_schema::{Context, Site, errno_text, text};
 
 use crate::Cfs;
+use crate::cached::FILES;
 use crate::error::{CfsError, shown};
 use crate::path::is_temporary;
 
@@ -95,6 +98,19 @@ impl StatusStore {
     /// [`CfsError::StatusKey`], [`CfsError::Read`].
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CfsError> {
         Ok(read(&self.file(key)?)?.map(|(value, _)| value))
+    }
+
+    /// What `make` makes of all values whose key starts with `prefix`, from memory if no value was set since: each is
+    /// set by a rename, so the directory's own stamp tells.
+    ///
+    /// # Errors
+    /// As [`StatusStore::list`].
+    pub fn cached<T: Any + Send + Sync>(
+        &self,
+        prefix: &'static str,
+        make: impl FnOnce(Vec<Told>) -> T,
+    ) -> Result<Arc<T>, CfsError> {
+        FILES.get(self.dir(), prefix, |_| Ok(make(self.list(prefix)?)))
     }
 
     /// All values whose key starts with `prefix`, in order of the keys: `rrd/` for the figures.

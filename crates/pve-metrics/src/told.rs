@@ -1,6 +1,7 @@
 //! Records as they are read back from the status store (reference 04 §2.3).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pve_cfs::{Cfs, CfsError};
 use serde_json::Value;
@@ -79,7 +80,11 @@ pub mod storage {
 
 /// The records that are fresh enough to be believed.
 #[derive(Debug, Default)]
-pub struct ToldRecords(BTreeMap<String, Told>);
+pub struct ToldRecords {
+    /// All of them, and when each was told, Unix seconds.
+    records: Arc<BTreeMap<String, (i64, Told)>>,
+    now: i64,
+}
 
 impl ToldRecords {
     /// Reads what the statistics daemons told. `now` is the machine's time, Unix seconds.
@@ -87,18 +92,20 @@ impl ToldRecords {
     /// # Errors
     /// The status store cannot be read.
     pub fn load(cfs: &Cfs, now: i64) -> Result<Self, CfsError> {
-        let told = cfs.status().list(PREFIX)?;
-        let fresh = told.into_iter().filter(|record| now - record.at <= MAX_AGE);
-        let records = fresh.filter_map(|record| {
-            let key = record.key.strip_prefix(PREFIX)?.to_owned();
-            Some((key, Told::parse(&String::from_utf8_lossy(&record.value))?))
-        });
-        Ok(Self(records.collect()))
+        let records = cfs.status().cached(PREFIX, |told| {
+            let parsed = told.into_iter().filter_map(|record| {
+                let key = record.key.strip_prefix(PREFIX)?.to_owned();
+                Some((key, (record.at, Told::parse(&String::from_utf8_lossy(&record.value))?)))
+            });
+            parsed.collect()
+        })?;
+        Ok(Self { records, now })
     }
 
     /// What was told of a subject.
     pub fn get(&self, subject: &Subject) -> Option<&Told> {
-        self.0.get(&subject.to_string())
+        let (at, told) = self.records.get(&subject.to_string())?;
+        (self.now - at <= MAX_AGE).then_some(told)
     }
 }
 

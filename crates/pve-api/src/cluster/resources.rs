@@ -123,8 +123,8 @@ impl View {
             if !self.may("VM.Audit", &format!("/vms/{vmid}")) {
                 continue;
             }
-            let options = self.cfs.guest_options(entry, &["tags", "lock"])?;
-            let mut row = guest_row(entry, self.guest_record(entry), options);
+            let options = self.cfs.listed_options(entry)?;
+            let mut row = guest_row(entry, self.guest_record(entry), &options);
             let pool = self.access.config().pool_of(entry.vmid.get().into());
             if let Some(pool) = pool.filter(|pool| self.may("Pool.Audit", &format!("/pool/{pool}"))) {
                 row.insert("pool".to_owned(), pool.into());
@@ -189,7 +189,7 @@ impl View {
 }
 
 /// A guest's row. Without a record there is no name: nobody has looked at the guest yet.
-pub(crate) fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: BTreeMap<String, String>) -> Row {
+pub(crate) fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: &BTreeMap<String, String>) -> Row {
     let mut row = object(json!({
         "id": format!("{}/{}", entry.kind, entry.vmid),
         "vmid": entry.vmid.get(),
@@ -197,7 +197,7 @@ pub(crate) fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: BTre
         "type": entry.kind.as_str(),
         "status": record.and_then(|record| record.text(guest::STATUS)).unwrap_or("unknown"),
     }));
-    row.extend(options.into_iter().map(|(key, value)| (key, value.into())));
+    row.extend(options.iter().map(|(key, value)| (key.clone(), value.as_str().into())));
     let Some(record) = record else { return row };
     if let Some(name) = record.text(guest::NAME) {
         row.insert("name".to_owned(), name.into());
@@ -300,13 +300,13 @@ mod tests {
     fn a_guest_shows_what_its_record_says() {
         let record = "0:db:stopped:0:1700000000:2:U:2147483648:U:34359738368:0:U:U:U:U:U:U:U:U:U:U:U";
         assert_eq!(
-            Value::from(guest_row(&vm(101), Told::parse(record).as_ref(), BTreeMap::new())),
+            Value::from(guest_row(&vm(101), Told::parse(record).as_ref(), &BTreeMap::new())),
             json!({"cpu":0,"disk":0,"diskread":0,"diskwrite":0,"id":"qemu/101","maxcpu":2,
                 "maxdisk":34_359_738_368_i64,"maxmem":2_147_483_648_i64,"mem":0,"memhost":0,"name":"db","netin":0,
                 "netout":0,"node":"pve1","status":"stopped","template":0,"type":"qemu","uptime":0,"vmid":101})
         );
         assert_eq!(
-            Value::from(guest_row(&vm(103), None, BTreeMap::new())),
+            Value::from(guest_row(&vm(103), None, &BTreeMap::new())),
             json!({"id":"qemu/103","node":"pve1","status":"unknown","type":"qemu","vmid":103})
         );
     }

@@ -24,8 +24,8 @@ pub(super) fn rows(context: &Context, pool: &Pool, wanted: Option<&str>) -> Resu
     guests.retain(|guest| pool.vms.contains(&guest.vmid.get().into()) && shows(guest.kind.as_str()));
     guests.sort_by_key(|guest| guest.vmid.to_string());
     for guest in &guests {
-        let options = cfs.guest_options(guest, &["tags", "lock"])?;
-        rows.push(guest_row(guest, records.get(&Subject::Guest(guest.vmid)), options).into());
+        let options = cfs.listed_options(guest)?;
+        rows.push(guest_row(guest, records.get(&Subject::Guest(guest.vmid)), &options).into());
     }
 
     if shows("storage") {
