@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::pin::Pin;
 use std::time::Duration;
 
+use pve_daemon::process::give_back_memory;
 use pve_daemon::{BoxError, Listener, Socket, WorkerContext};
 use tokio::net::unix::pipe;
 use tokio::time::sleep;
@@ -79,6 +80,7 @@ where
         let turns = async {
             loop {
                 worker.beat();
+                give_back_memory();
                 sleep(BEAT).await;
             }
         };

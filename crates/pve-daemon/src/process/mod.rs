@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+pub use memory::give_back_memory;
 pub use title::{reserve_title, set_title};
 
 /// `PATH` of every daemon and of what it starts (reference 01 §1.1).
