@@ -35,12 +35,11 @@ impl RelPath {
     }
 
     /// Below an absolute `/etc/pve`.
-    pub(crate) fn below(&self, etc_pve: PathBuf) -> PathBuf {
-        if self.0.is_empty() {
-            etc_pve
-        } else {
-            etc_pve.join(&self.0)
+    pub(crate) fn below(&self, mut etc_pve: PathBuf) -> PathBuf {
+        if !self.0.is_empty() {
+            etc_pve.push(&self.0);
         }
+        etc_pve
     }
 
     /// The directory that holds it; `None` for the root and what lies directly in it.

@@ -23,12 +23,16 @@ pub(crate) fn verb<B>(request: &Request<B>) -> Result<Verb, Refusal> {
 
 /// All values of a header, as text, joined with `, `.
 pub(crate) fn joined(headers: &HeaderMap, name: &http::HeaderName) -> String {
-    let values: Vec<_> = headers
+    let mut values = headers
         .get_all(name)
         .iter()
-        .map(|value| String::from_utf8_lossy(value.as_bytes()))
-        .collect();
-    values.join(", ")
+        .map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let mut joined = values.next().unwrap_or_default().into_owned();
+    for value in values {
+        joined.push_str(", ");
+        joined.push_str(&value);
+    }
+    joined
 }
 
 /// What the client presents to prove who it is.

@@ -3,7 +3,8 @@
 //! The order is client-visible (reference 01 §3.2): method, transfer encoding, redirect, real address, place,
 //! authentication, body, handler, format. A refusal at any step ends it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use http::header::{ACCEPT_ENCODING, HOST, LOCATION};
@@ -436,10 +437,14 @@ fn redirect_to_tls(request: &Request<Incoming>, verb: Verb) -> Result<Answer, Re
     }
 }
 
-/// A fresh id for a request.
+/// An id that no other request has: a number that each worker draws by lot for its first one, and counts up. Drawn for
+/// every request it would be one more call of the kernel.
 fn request_id() -> String {
-    let mut random = [0_u8; 8];
-    // Without randomness the id is useless, not harmful.
-    let _ = getrandom::fill(&mut random);
-    hex::encode(random)
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| {
+        let mut random = [0_u8; 8];
+        // Without randomness the ids are of less use, not harmful.
+        let _ = getrandom::fill(&mut random);
+        AtomicU64::new(u64::from_ne_bytes(random))
+    });
+    format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }

@@ -12,11 +12,13 @@ mod http2;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -123,11 +125,19 @@ impl Connection {
     }
 
     /// Runs work to its end, whatever becomes of the connection; `None` if it panicked.
+    ///
+    /// Most of what is answered here is done at the first try, and needs no task of its own.
     pub(crate) async fn detached<T, F>(&self, work: F) -> Option<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
+        let mut work = Box::pin(work);
+        // Nobody needs to be woken: what is not done is tried again by its task.
+        let first_try = catch_unwind(AssertUnwindSafe(|| work.as_mut().now_or_never()));
+        if let Some(done) = first_try.ok()? {
+            return Some(done);
+        }
         let held = (self.alive.clone(), self.stream.clone());
         let task = tokio::spawn(async move {
             let _held = held;

@@ -1,6 +1,6 @@
 //! `GET /version` (reference 10c, "version")
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use pve_cfs::Cfs;
 use pve_contract::{RELEASE, id};
@@ -14,12 +14,16 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_VERSION, |call| Box::pin(async move { version(&call) }));
 }
 
+/// The release as most clients compare it, and the build.
+static SHORT: LazyLock<String> = LazyLock::new(|| major_and_minor(RELEASE));
+static BUILD: LazyLock<String> = LazyLock::new(build_id);
+
 /// The release whose contract is spoken; clients read it as dotted numbers.
 fn version(call: &Call) -> ApiResult {
     let mut answer = json!({
         "version": RELEASE,
-        "release": major_and_minor(RELEASE),
-        "repoid": build_id(),
+        "release": *SHORT,
+        "repoid": *BUILD,
     });
     if let Some(console) = &*console(call)? {
         answer["console"] = console.as_str().into();
