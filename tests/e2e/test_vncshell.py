@@ -137,10 +137,6 @@ def test_who_may_have_what(lab):
     ]:
         answer = ask(lab, user, **parameters)
         assert answer.status_code == status and answer.reason.startswith(reason), (parameters, answer.reason)
-    # There is no server for shells over SPICE; callers are told what there is.
-    for user, status, words in [("root@pam", 500, "termproxy or vncshell"), ("admin@pve", 403, "user != root@pam")]:
-        answer = lab.call("POST", f"/nodes/{lab.node}/spiceshell", user=user, cmd="upgrade")
-        assert answer.status_code == status and words in answer.reason, answer.reason
     # Tokens are no users here.
     token, secret = "admin@pve!ci", str(uuid.uuid4())
     with open(lab.root / "etc/pve/user.cfg", "a") as users, open(lab.root / "etc/pve/priv/token.cfg", "a") as secrets:

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use pve_node::terminal::rfb::{self, Display};
+use pve_node::terminal::rfb;
+use pve_node::terminal::screen::Display;
 use pve_node::terminal::{self, Pass};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, Upid, VmId};

@@ -1,7 +1,9 @@
 //! Parsers of what clients of consoles say, and of what programs print on them.
 
 use pve_node::terminal::frames::{Decoder, Message, NoFrame};
-use pve_node::terminal::{Size, rfb};
+use pve_node::terminal::spice::link::{Hello, Link, Refusal, Step};
+use pve_node::terminal::spice::{Kind, NoSpice};
+use pve_node::terminal::{Size, rfb, spice};
 
 use crate::choice;
 
@@ -48,4 +50,59 @@ pub fn rfb_viewer(data: &[u8]) {
         // No message begins with anything else: pictures, colours, a bell, the clipboard.
         assert!(sent.iter().filter_map(|bytes| bytes.first()).all(|kind| *kind <= 3));
     }
+}
+
+/// Most bytes that a SPICE channel may hold of what is not complete: the longest link message, or the beginning of any
+/// other.
+const MAX_HELD: usize = 4096 + 16;
+
+/// A channel of a SPICE viewer, from its first byte; how it is cut into packets changes nothing.
+pub fn spice_client(data: &[u8]) {
+    let Some((size, data)) = choice(data) else { return };
+    let size = size.max(1);
+    let (hello, rest) = link(data, data.len().max(1));
+    let (again, left) = link(data, size);
+    assert!(hello == again && rest == left);
+    for kind in [Kind::Main, Kind::Display, Kind::Inputs] {
+        let whole = messages(kind, &rest, rest.len().max(1));
+        assert_eq!(whole, messages(kind, &rest, size), "{kind:?}");
+    }
+}
+
+/// What a client says in the link stage, and what comes after it.
+fn link(data: &[u8], size: usize) -> (Result<Option<Hello>, Refusal>, Vec<u8>) {
+    let mut link = Link::default();
+    let mut hello = None;
+    let mut pieces = data.chunks(size);
+    while let Some(piece) = pieces.next() {
+        link.feed(piece);
+        loop {
+            match link.step() {
+                Ok(Some(Step::Hello(said))) => hello = Some(said),
+                Ok(Some(Step::Sealed(_))) => {
+                    let mut rest = link.rest();
+                    pieces.for_each(|piece| rest.extend(piece));
+                    return (Ok(hello), rest);
+                }
+                Ok(None) => break,
+                Err(refusal) => return (Err(refusal), Vec::new()),
+            }
+        }
+    }
+    assert!(link.rest().len() <= MAX_HELD);
+    (Ok(hello), Vec::new())
+}
+
+/// What a client says afterwards, up to where it makes no sense.
+fn messages(kind: Kind, data: &[u8], size: usize) -> (Vec<spice::messages::Message>, Option<NoSpice>) {
+    let mut decoder = spice::messages::Decoder::new(kind);
+    let mut said = Vec::new();
+    for piece in data.chunks(size) {
+        match decoder.feed(piece) {
+            Ok(messages) => said.extend(messages),
+            Err(error) => return (Vec::new(), Some(error)),
+        }
+        assert!(decoder.held() <= MAX_HELD);
+    }
+    (said, None)
 }

@@ -12,7 +12,7 @@
 //! | [`settings`] | `/etc/default`, address lists, cipher lists, Diffie-Hellman parameters |
 //! | [`files`] | what is below `/etc/pve`, and values in it |
 //! | [`values`] | names, sizes, times, lists |
-//! | [`consoles`] | terminals: frames of xterm.js, VNC viewers, what programs print |
+//! | [`consoles`] | terminals: frames of xterm.js, VNC and SPICE viewers, what programs print |
 //! | [`streams`] | backup archives, the network block device protocol, QEMU's events and tools |
 
 #![allow(
@@ -79,6 +79,7 @@ targets! {
     values::volume_names,
     values::calendar_event,
     values::option_values,
+    consoles::spice_client,
     consoles::console_frames,
     consoles::rfb_viewer,
     streams::vma_archive,

@@ -1,21 +1,22 @@
 //! `POST /nodes/{node}/termproxy`, `…/vncshell` and `…/spiceshell`, and what they share with the consoles of guests
 //! (reference 01 §4.5, 09 §19).
-//!
-//! Not here: a SPICE server for shells. Its callers are told of the other two.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use pve_access::AccessControl;
 use pve_cfs::Cfs;
 use pve_contract::id;
 use pve_node::console::{self, is_listening, ports};
-use pve_node::terminal::rfb::{DEFAULT_SIDES, Display};
-use pve_node::terminal::{Errand, Pass, Place, Shell, ShellScreen, shell};
+use pve_node::terminal::screen::{DEFAULT_SIDES, Display};
+use pve_node::terminal::{Errand, Pass, Place, Shell, ShellScreen, ShellSpice, shell};
 use pve_rest::{ApiError, ApiResult, Call, Registry, blocking};
 use pve_schema::ids::{AuthId, NodeName};
+use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
 use pve_task::{Kinds, Task};
 use serde_json::json;
 
+use super::viewer::Viewer;
 use crate::task;
 
 /// How long the task may take to listen.
@@ -32,7 +33,7 @@ pub(super) fn register(registry: &mut Registry) {
         Box::pin(blocking(move || vnc_shell(&call)))
     });
     registry.bind(id::POST_NODES_NODE_SPICESHELL, |call| {
-        Box::pin(async move { spice_shell(&call) })
+        Box::pin(blocking(move || spice_shell(&call)))
     });
 }
 
@@ -68,7 +69,7 @@ fn vnc_shell(call: &Call) -> ApiResult {
         password: random_password()?,
         width: side("width", DEFAULT_SIDES.0),
         height: side("height", DEFAULT_SIDES.1),
-        name: format!("Shell on '{}'", call.params.required("node")),
+        name: shell_name(call),
     };
     let task = ShellScreen {
         display: display.clone(),
@@ -108,12 +109,48 @@ fn place(call: &Call) -> Result<Place, ApiError> {
     })
 }
 
-/// A shell of the node for remote-viewer: there is no SPICE server for it (decision 0015).
+/// A shell of the node, for remote-viewer. The call was brought to its node.
 fn spice_shell(call: &Call) -> ApiResult {
     check_caller(call)?;
-    Err(ApiError::plain(
-        "no shell over SPICE: it needs 'spiceterm', which Debian does not have - use termproxy or vncshell instead",
-    ))
+    let command = command(call)?;
+    let display = Display {
+        pass: pass_for(call, &path(call), "Sys.Console", ports::SPICE)?,
+        password: console::spice_password().map_err(no_random)?,
+        width: DEFAULT_SIDES.0,
+        height: DEFAULT_SIDES.1,
+        name: shell_name(call),
+    };
+    let task = ShellSpice {
+        display: display.clone(),
+        layout: keyboard(call)?,
+        command,
+    };
+    task::start(call, "spiceshell", String::new(), &task)?;
+    wait_until_listening(call, display.pass.port)?;
+    let viewer = Viewer {
+        title: &display.name,
+        vmid: 0,
+        port: display.pass.port,
+        password: &display.password,
+    };
+    viewer.answer(call)
+}
+
+/// The layout of the cluster's keyboards.
+fn keyboard(call: &Call) -> Result<Option<String>, ApiError> {
+    let format = SimpleFormat {
+        file: "datacenter.cfg",
+        keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
+        blank_after_description: false,
+    };
+    let text = Cfs::new(&call.context).read_text(format.file)?.unwrap_or_default();
+    let options = SimpleConfig::parse(&format, &text);
+    Ok(options.text("keyboard").map(str::to_owned))
+}
+
+/// What a viewer's window is called.
+fn shell_name(call: &Call) -> String {
+    format!("Shell on '{}'", call.params.required("node"))
 }
 
 /// Refuses API tokens, which are no users, and errands that are root's (reference 09 §19.1).
@@ -139,12 +176,21 @@ pub(super) fn check_websocket(call: &Call) -> Result<(), ApiError> {
 
 /// A display's password.
 pub(super) fn random_password() -> Result<String, ApiError> {
-    console::random_password().map_err(|error| ApiError::plain(format!("no random bytes - {error}")))
+    console::random_password().map_err(no_random)
+}
+
+fn no_random(error: std::io::Error) -> ApiError {
+    ApiError::plain(format!("no random bytes - {error}"))
 }
 
 /// A port and a ticket for it, for the caller alone.
 pub(super) fn pass(call: &Call, path: &str, privilege: &str) -> Result<Pass, ApiError> {
-    let port = ports::reserve(&call.context, ports::VNC)?;
+    pass_for(call, path, privilege, ports::VNC)
+}
+
+/// As [`pass`], for a port of a range.
+fn pass_for(call: &Call, path: &str, privilege: &str, range: RangeInclusive<u16>) -> Result<Pass, ApiError> {
+    let port = ports::reserve(&call.context, range)?;
     let who = call.auth_id();
     Ok(Pass {
         user: who.to_string(),

@@ -28,6 +28,19 @@ pub fn random_password() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| char::from(b'!' + (byte & 0x3f))).collect())
 }
 
+/// Random bytes of a SPICE password; its text has twice as many characters (reference 02 §6.5).
+const SPICE_PASSWORD_BYTES: usize = 20;
+
+/// A password for a SPICE server.
+///
+/// # Errors
+/// When the system has no random bytes.
+pub fn spice_password() -> io::Result<String> {
+    let mut bytes = [0; SPICE_PASSWORD_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(hex::encode(bytes))
+}
+
 /// How long a client may take to come.
 const ACCEPT: Duration = Duration::from_secs(10);
 
@@ -54,8 +67,8 @@ pub fn is_listening(address: IpAddr, port: u16) -> bool {
     };
     let text = fs::read_to_string(table).unwrap_or_default();
     let wanted = [
-        format!("{}:{port:04X}", hex(address)),
-        format!("{}:{port:04X}", hex(any)),
+        format!("{}:{port:04X}", kernel_hex(address)),
+        format!("{}:{port:04X}", kernel_hex(any)),
     ];
     text.lines().skip(1).any(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -66,7 +79,7 @@ pub fn is_listening(address: IpAddr, port: u16) -> bool {
 }
 
 /// An address as the kernel prints it: 32-bit words in the host's byte order.
-fn hex(address: IpAddr) -> String {
+fn kernel_hex(address: IpAddr) -> String {
     let bytes = match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -107,8 +120,19 @@ mod tests {
     }
 
     #[test]
+    fn spice_passwords_are_forty_hexadecimal_digits() {
+        let password = spice_password().unwrap();
+        assert_eq!((password.len(), hex::decode(&password).is_ok()), (40, true));
+        assert_eq!(password, password.to_lowercase());
+        assert_ne!(password, spice_password().unwrap());
+    }
+
+    #[test]
     fn addresses_are_spelt_as_the_kernel_does() {
-        assert_eq!(hex(IpAddr::from([127, 0, 0, 1])), "0100007F");
-        assert_eq!(hex(IpAddr::V6(Ipv6Addr::LOCALHOST)), "00000000000000000000000001000000");
+        assert_eq!(kernel_hex(IpAddr::from([127, 0, 0, 1])), "0100007F");
+        assert_eq!(
+            kernel_hex(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            "00000000000000000000000001000000"
+        );
     }
 }

@@ -47,6 +47,9 @@ pub enum TerminalError {
     /// As above, on a screen.
     #[error(transparent)]
     Rfb(#[from] super::rfb::NoRfb),
+    /// A SPICE server cannot be had.
+    #[error("unable to serve SPICE - {0}")]
+    Spice(String),
     /// The connection failed.
     #[error("terminal connection failed - {0}")]
     Io(#[from] io::Error),
@@ -125,12 +128,7 @@ pub fn serve<B: Backend>(
 
 /// Waits for the one client.
 pub(super) fn await_client(context: &Context, pass: &Pass, watch: &mut dyn Watch) -> Result<TcpStream, TerminalError> {
-    let address = (context.site.address, pass.port);
-    let listener = TcpListener::bind(address).map_err(|source| TerminalError::Listen {
-        port: pass.port,
-        source,
-    })?;
-    let client = accept_one(listener).map_err(|error| match error.kind() {
+    let client = accept_one(listen(context, pass)?).map_err(|error| match error.kind() {
         io::ErrorKind::TimedOut => TerminalError::NobodyCame,
         _ => TerminalError::Io(error),
     })?;
@@ -138,6 +136,24 @@ pub(super) fn await_client(context: &Context, pass: &Pass, watch: &mut dyn Watch
         watch.log(&format!("client connection: {peer}"));
     }
     Ok(client)
+}
+
+/// Listens where the client is to come.
+pub(super) fn listen(context: &Context, pass: &Pass) -> Result<TcpListener, TerminalError> {
+    let address = (context.site.address, pass.port);
+    TcpListener::bind(address).map_err(|source| TerminalError::Listen {
+        port: pass.port,
+        source,
+    })
+}
+
+/// Tells how a display ended. What went wrong is logged and does not make the task fail: a viewer that never came is none
+/// of an administrator's troubles (reference 09 §19.2).
+pub(super) fn tell(ended: Result<(), TerminalError>, watch: &mut dyn Watch) {
+    if let Err(error) = ended {
+        log::warn!("{error}");
+        watch.log(&error.to_string());
+    }
 }
 
 /// A browser tab that is closed resets its connection as often as not, which is no failure.

@@ -16,8 +16,9 @@ use pve_sys::pty::{self, Size};
 use pve_task::{Kinds, Task, TaskError, Worker};
 use serde::{Deserialize, Serialize};
 
-use super::rfb::{self, Display};
+use super::screen::Display;
 use super::session::{Backend, Pass, TerminalError, serve};
+use super::{rfb, spice};
 
 /// What a terminal shows before the client says its size.
 const SIZE: Size = Size { columns: 80, rows: 20 };
@@ -130,9 +131,23 @@ pub struct ShellScreen {
     pub command: Vec<String>,
 }
 
+/// `spiceshell`: the same as a SPICE display.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ShellSpice {
+    /// Who may look, and how.
+    pub display: Display,
+    /// The layout of the user's keyboard.
+    pub layout: Option<String>,
+    /// What runs.
+    pub command: Vec<String>,
+}
+
 /// Adds the kinds of this module.
 pub fn register_tasks(kinds: &mut Kinds) {
-    kinds.register::<Shell>().register::<ShellScreen>();
+    kinds
+        .register::<Shell>()
+        .register::<ShellScreen>()
+        .register::<ShellSpice>();
 }
 
 impl Task for Shell {
@@ -154,6 +169,17 @@ impl Task for ShellScreen {
         log::info!("launch command: {}", self.command.join(" "));
         let open = || Program::start(&self.command, self.display.size());
         rfb::run_task(worker, &self.display, open);
+        Ok(())
+    }
+}
+
+impl Task for ShellSpice {
+    const KIND: &'static str = "node-shell-spice";
+
+    fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
+        log::info!("launch command: {}", self.command.join(" "));
+        let open = || Program::start(&self.command, self.display.size());
+        spice::run_task(worker, &self.display, self.layout.as_deref(), open);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! possible now.
 
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,21 +29,29 @@ pub(super) fn ready(
     backend: (&impl AsFd, PollFlags),
     limit: Duration,
 ) -> io::Result<(PollFlags, PollFlags)> {
-    let mut descriptors = vec![PollFd::new(client.0.as_fd(), client.1)];
+    let mut sides = vec![(client.0.as_fd(), client.1)];
     // A side that has ended would be reported for ever.
     if !backend.1.is_empty() {
-        descriptors.push(PollFd::new(backend.0.as_fd(), backend.1));
+        sides.push((backend.0.as_fd(), backend.1));
     }
+    let happened = ready_of(&sides, limit)?;
+    let flags = |side: usize| happened.get(side).copied().unwrap_or(PollFlags::empty());
+    Ok((flags(0), flags(1)))
+}
+
+/// As [`ready`], for any number of sides.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn ready_of(sides: &[(BorrowedFd<'_>, PollFlags)], limit: Duration) -> io::Result<Vec<PollFlags>> {
+    let mut descriptors: Vec<PollFd<'_>> = sides.iter().map(|(side, flags)| PollFd::new(*side, *flags)).collect();
     let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
     match poll(&mut descriptors, limit) {
         Ok(_) | Err(nix::Error::EINTR) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let mut flags = descriptors
-        .iter()
-        .map(|descriptor| descriptor.revents().unwrap_or(PollFlags::empty()));
-    let client = flags.next().unwrap_or(PollFlags::empty());
-    Ok((client, flags.next().unwrap_or(PollFlags::empty())))
+    let flags = |descriptor: &PollFd<'_>| descriptor.revents().unwrap_or(PollFlags::empty());
+    Ok(descriptors.iter().map(flags).collect())
 }
 
 /// Reads once: nothing at the end, `None` if there is nothing now.

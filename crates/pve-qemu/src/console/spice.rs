@@ -2,6 +2,7 @@
 
 use std::io;
 
+use pve_node::console;
 use pve_schema::ids::VmId;
 use pve_schema::{Failure, Site};
 use serde_json::{Value, json};
@@ -10,8 +11,6 @@ use crate::qmp::{Qmp, QmpError};
 
 /// How long the password lasts: the viewer that asked for it connects at once, and nobody else may later.
 const PASSWORD_LIFETIME: &str = "+30";
-/// Random bytes of a password; its text has twice as many characters (reference 02 §6.5).
-const PASSWORD_BYTES: usize = 20;
 
 /// What a viewer needs to be let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub fn admit(site: &Site, vmid: VmId) -> Result<Admission, SpiceError> {
         Err(error) if error.is_unknown_command() => return Err(SpiceError::NoPort),
         Err(error) => return Err(error.into()),
     };
-    let password = random_password().map_err(SpiceError::Random)?;
+    let password = console::spice_password().map_err(SpiceError::Random)?;
     qmp.execute("set_password", json!({ "protocol": "spice", "password": password }))?;
     let lifetime = json!({ "protocol": "spice", "time": PASSWORD_LIFETIME });
     qmp.execute("expire_password", lifetime)?;
@@ -61,12 +60,6 @@ pub fn admit(site: &Site, vmid: VmId) -> Result<Admission, SpiceError> {
 fn port(answer: &Value) -> Option<u16> {
     let named = |name: &str| u16::try_from(answer.get(name)?.as_u64()?).ok().filter(|port| *port > 0);
     named("tls-port").or_else(|| named("port"))
-}
-
-fn random_password() -> io::Result<String> {
-    let mut bytes = [0; PASSWORD_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(hex::encode(bytes))
 }
 
 #[cfg(test)]
@@ -84,17 +77,5 @@ mod tests {
         ] {
             assert_eq!(port(&answer), expected, "{answer}");
         }
-    }
-
-    #[test]
-    fn passwords_are_forty_hexadecimal_digits() {
-        let password = random_password().unwrap();
-        assert_eq!(password.len(), 40);
-        assert!(
-            password
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        );
-        assert_ne!(password, random_password().unwrap());
     }
 }

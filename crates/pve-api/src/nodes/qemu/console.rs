@@ -1,7 +1,7 @@
 //! `POST /nodes/{node}/qemu/{vmid}/vncproxy`, `…/termproxy` and `…/spiceproxy` (reference 06b §13).
 
 use pve_contract::id;
-use pve_node::terminal::rfb::{DEFAULT_SIDES, Display};
+use pve_node::terminal::screen::{DEFAULT_SIDES, Display};
 use pve_qemu::config::VmConfig;
 use pve_qemu::console::{serial, spice};
 use pve_qemu::error::VmError;

@@ -2,7 +2,8 @@
 
 use flate2::{Compress, Compression, FlushCompress};
 
-use super::pixels::{Colour, Format};
+use super::pixels::Format;
+use crate::terminal::screen::{Colour, Image};
 
 /// How a rectangle's pixels are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,54 +30,6 @@ impl Encoding {
             Self::Hextile => 5,
             Self::Zrle => 16,
         }
-    }
-}
-
-/// A part of the screen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Image {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    /// Line by line.
-    pub(super) pixels: Vec<Colour>,
-}
-
-impl Image {
-    /// A part of it, no larger than a square of `side`.
-    fn tile(&self, left: usize, top: usize, side: usize) -> Self {
-        let (width, height) = (side.min(self.width - left), side.min(self.height - top));
-        let lines = self.pixels.chunks_exact(self.width).skip(top).take(height);
-        Self {
-            width,
-            height,
-            pixels: lines
-                .flat_map(|line| line.iter().skip(left).take(width).copied())
-                .collect(),
-        }
-    }
-
-    /// Its tiles, line by line.
-    fn tiles(&self, side: usize) -> impl Iterator<Item = Self> {
-        let rows = (0..self.height).step_by(side);
-        rows.flat_map(move |top| {
-            (0..self.width)
-                .step_by(side)
-                .map(move |left| self.tile(left, top, side))
-        })
-    }
-
-    /// Its colours, the first first; `None` if there are more than `most`.
-    fn palette(&self, most: usize) -> Option<Vec<Colour>> {
-        let mut palette: Vec<Colour> = Vec::with_capacity(most);
-        for pixel in &self.pixels {
-            if !palette.contains(pixel) {
-                if palette.len() == most {
-                    return None;
-                }
-                palette.push(*pixel);
-            }
-        }
-        Some(palette)
     }
 }
 
@@ -145,16 +98,7 @@ fn zrle(tile: &Image, format: Format, out: &mut Vec<u8>) {
         3 | 4 => 2,
         _ => 4,
     };
-    for line in tile.pixels.chunks_exact(tile.width) {
-        for pixels in line.chunks(8 / bits) {
-            let packed = pixels.iter().fold(0, |byte: u8, pixel| {
-                let index = palette.iter().position(|colour| colour == pixel).unwrap_or(0);
-                byte << bits | index as u8
-            });
-            // A line ends on a byte.
-            out.push(packed << (bits * (8 / bits - pixels.len())));
-        }
-    }
+    tile.pack(&palette, bits, out);
 }
 
 /// Bits of a Hextile tile's first byte.

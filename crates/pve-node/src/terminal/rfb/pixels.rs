@@ -1,7 +1,6 @@
 //! How the client wants its pixels (RFC 6143 §7.4).
 
-/// A colour: 0x00RRGGBB.
-pub(super) type Colour = u32;
+use crate::terminal::screen::Colour;
 
 /// A client's format of pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,25 +2,19 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use alacritty_terminal::grid::Scroll;
 use nix::poll::PollFlags;
-use xkeysym::key;
 
+use super::{SIDES, Size};
 use super::encode::{Encoder, Encoding};
-use super::font::{HEIGHT, WIDTH};
-use super::keys::{self, Modifiers};
 use super::messages::{Decoder, Message};
 use super::pixels::{Format, OFFERED};
-use super::pointer::{Outcome, Pointer};
-use super::screen::Screen;
-use super::{SIDES, Size, size_of};
+use crate::terminal::screen::font::{HEIGHT, WIDTH};
+use crate::terminal::screen::{Hands, Pace, Screen, printed, show, size_of};
 use crate::terminal::sides::{BUFFER, WAKE, interest, read_some, ready, write_some};
 use crate::terminal::{Backend, TerminalError, session::Watch};
 
-/// Between two pictures: forty a second are more than anybody reads.
-const PAUSE: Duration = Duration::from_millis(25);
 /// Pseudo-encodings by which a client says what it can do.
 const CURSOR: i32 = -239;
 const EXTENDED_DESKTOP_SIZE: i32 = -308;
@@ -46,13 +40,11 @@ pub(super) struct Viewer {
     can_resize: bool,
     /// A size that it is to be told: who asked, and what became of it.
     owed_size: Option<(u16, u16)>,
-    modifiers: Modifiers,
-    pointer: Pointer,
-    clipboard: Vec<u8>,
+    hands: Hands,
     /// For the program, and for the client.
     typed: Vec<u8>,
     out: Vec<u8>,
-    last: Option<Instant>,
+    pace: Pace,
 }
 
 impl Viewer {
@@ -66,12 +58,10 @@ impl Viewer {
             owes_cursor: false,
             can_resize: false,
             owed_size: None,
-            modifiers: Modifiers::default(),
-            pointer: Pointer::default(),
-            clipboard: Vec::new(),
+            hands: Hands::default(),
             typed: Vec::new(),
             out: Vec::new(),
-            last: None,
+            pace: Pace::default(),
         }
     }
 
@@ -120,23 +110,16 @@ impl Viewer {
 
     /// Reads what the program prints; whether there may be more.
     fn read(&mut self, backend: &mut impl io::Read) -> bool {
-        match read_some(backend) {
-            Ok(Some(bytes)) if bytes.is_empty() => return false,
-            Ok(Some(bytes)) => self.show(&bytes),
-            Ok(None) => {}
-            // How Linux says that no program has the terminal any more.
-            Err(_) => return false,
+        let bytes = printed(backend);
+        if let Some(bytes) = &bytes {
+            self.show(bytes);
         }
-        true
+        bytes.is_some()
     }
 
     /// Shows what the program prints, and takes what the terminal answers to it.
     pub(super) fn show(&mut self, bytes: &[u8]) {
-        self.screen.print(bytes);
-        let answers = self.screen.answers();
-        if self.typed.len() < BUFFER {
-            self.typed.extend(answers);
-        }
+        show(bytes, &mut self.screen, &mut self.typed);
         if self.screen.rang() && self.out.len() < BUFFER {
             self.out.push(2);
         }
@@ -154,14 +137,7 @@ impl Viewer {
     /// How long nothing needs to be done unless something happens.
     fn limit(&self) -> Duration {
         let is_due = self.is_waiting && self.out.is_empty();
-        match self.last {
-            // Rounded up: poll counts in milliseconds.
-            Some(last) if is_due => PAUSE
-                .saturating_sub(last.elapsed())
-                .max(Duration::from_millis(1))
-                .min(PAUSE),
-            _ => WAKE,
-        }
+        self.pace.wait().filter(|_| is_due).unwrap_or(WAKE)
     }
 
     /// Does what a message says.
@@ -180,14 +156,16 @@ impl Viewer {
                     self.screen.show_all();
                 }
             }
-            Message::Key { is_down, keysym } => self.key(keysym, is_down),
-            Message::Pointer { buttons, x, y } => match self.pointer.moved(buttons, (x, y), &mut self.screen) {
-                Outcome::Nothing => {}
-                Outcome::Typed(bytes) => self.typed.extend(bytes),
-                Outcome::Paste => self.paste(),
-                Outcome::Copied(text) => self.offer(&text),
-            },
-            Message::Cut(text) => self.clipboard = text,
+            Message::Key { is_down, keysym } => self.typed.extend(self.hands.key(keysym, is_down, &mut self.screen)),
+            Message::Pointer { buttons, x, y } => {
+                let outcome = self.hands.mouse(buttons, (x, y), &mut self.screen);
+                self.typed.extend(outcome.typed);
+                if let Some(text) = outcome.copied {
+                    self.offer(&text);
+                }
+            }
+            // Viewers send it whenever it changes; that alone must not type into a root shell.
+            Message::Cut(latin1) => self.hands.clipboard = latin1.into_iter().map(char::from).collect(),
             Message::Resize { width, height } => self.resize(width, height, resized),
         }
     }
@@ -202,36 +180,6 @@ impl Viewer {
         if self.can_resize && !could_resize {
             self.owed_size = Some((BY_SERVER, DONE));
         }
-    }
-
-    fn key(&mut self, keysym: u32, is_down: bool) {
-        if self.modifiers.note(keysym, is_down) || !is_down {
-            return;
-        }
-        let is_full = self
-            .screen
-            .mode()
-            .contains(alacritty_terminal::term::TermMode::ALT_SCREEN);
-        match keysym {
-            key::Page_Up | key::KP_Page_Up if self.modifiers.shift && !is_full => self.screen.scroll(Scroll::PageUp),
-            key::Page_Down | key::KP_Page_Down if self.modifiers.shift && !is_full => {
-                self.screen.scroll(Scroll::PageDown);
-            }
-            key::Insert | key::KP_Insert if self.modifiers.shift => self.paste(),
-            _ => {
-                let bytes = keys::typed(keysym, self.modifiers, self.screen.mode());
-                if !bytes.is_empty() {
-                    self.screen.scroll(Scroll::Bottom);
-                    self.typed.extend(bytes);
-                }
-            }
-        }
-    }
-
-    /// Types the client's clipboard. Viewers send it whenever it changes; that alone must not type into a root shell.
-    fn paste(&mut self) {
-        let text = keys::pasted(&self.clipboard, self.screen.mode());
-        self.typed.extend(text);
     }
 
     /// Sends text for the client's clipboard, which knows Latin-1 only.
@@ -263,8 +211,7 @@ impl Viewer {
 
     /// Makes the next picture, if the client waits for one and there is something new.
     fn paint(&mut self, has_ended: bool) {
-        let is_early = self.last.is_some_and(|last| last.elapsed() < PAUSE);
-        if !self.is_waiting || !self.out.is_empty() || (is_early && !has_ended) {
+        if !self.is_waiting || !self.out.is_empty() || (self.pace.is_early() && !has_ended) {
             return;
         }
         let areas = self.screen.changes();
@@ -288,7 +235,7 @@ impl Viewer {
             self.encoder.put(self.encoding, &image, self.format, &mut self.out);
         }
         self.is_waiting = false;
-        self.last = Some(Instant::now());
+        self.pace.made();
     }
 
     /// The head of a rectangle.

@@ -3,7 +3,7 @@
 use alacritty_terminal::grid::Scroll;
 use alacritty_terminal::term::TermMode;
 
-use super::screen::Screen;
+use super::Screen;
 
 /// Buttons in a pointer message.
 const LEFT: u8 = 1;

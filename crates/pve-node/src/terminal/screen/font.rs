@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Pixels of a character cell, across.
-pub(super) const WIDTH: usize = 8;
+pub(in crate::terminal) const WIDTH: usize = 8;
 /// Pixels of a character cell, down.
-pub(super) const HEIGHT: usize = 16;
+pub(in crate::terminal) const HEIGHT: usize = 16;
 
 /// A glyph: a byte for each line of pixels, the leftmost in its highest bit.
-pub(super) type Glyph = [u8; HEIGHT];
+pub(in crate::terminal) type Glyph = [u8; HEIGHT];
 
 /// Magic of the format, and where its glyphs begin.
 const MAGIC: [u8; 2] = [0x36, 0x04];
@@ -31,7 +31,7 @@ const MISSING: Glyph = [
 ];
 
 /// The glyph of a character.
-pub(super) fn glyph(character: char) -> Glyph {
+pub(in crate::terminal) fn glyph(character: char) -> Glyph {
     if character == ' ' {
         return Glyph::default();
     }

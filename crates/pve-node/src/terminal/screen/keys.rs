@@ -123,8 +123,7 @@ fn editing(keysym: u32, modifiers: Modifiers, mode: TermMode) -> Option<Vec<u8>>
 }
 
 /// A clipboard as keystrokes: no control characters but tabs and line ends, so that it types text and does nothing else.
-pub(super) fn pasted(latin1: &[u8], mode: TermMode) -> Vec<u8> {
-    let text: String = latin1.iter().map(|byte| char::from(*byte)).collect();
+pub(super) fn pasted(text: &str, mode: TermMode) -> Vec<u8> {
     let text = text.replace("\r\n", "\r").replace('\n', "\r");
     let text: String = text
         .chars()
@@ -205,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_paste_types_text_and_nothing_else() {
-        let text = b"rm\x1b[A\x03\r\n\xe4\tb\x9b";
+        let text = "rm\x1b[A\x03\r\nä\tb\u{9b}";
         assert_eq!(pasted(text, TermMode::empty()), "rm[A\rä\tb".as_bytes());
-        let bracketed = pasted(b"x\x1b[201~y", TermMode::BRACKETED_PASTE);
+        let bracketed = pasted("x\x1b[201~y", TermMode::BRACKETED_PASTE);
         assert_eq!(bracketed, b"\x1b[200~x[201~y\x1b[201~");
     }
 }

@@ -3,7 +3,7 @@
 use alacritty_terminal::term::color::Colors;
 use alacritty_terminal::vte::ansi::{Color, NamedColor, Rgb};
 
-use super::pixels::Colour;
+use super::image::Colour;
 
 /// Text without a colour, and what is behind it.
 pub(super) const FOREGROUND: Colour = 0x00e5_e5e5;

@@ -13,9 +13,8 @@ use alacritty_terminal::vte::ansi::{CursorShape, Processor};
 use alacritty_terminal::{Term, term::cell::Cell};
 
 use super::colours;
-use super::encode::Image;
 use super::font::{self, HEIGHT, WIDTH};
-use super::pixels::Colour;
+use super::image::{Colour, Image};
 use crate::terminal::Size;
 
 /// Lines that can be scrolled back to.
@@ -81,15 +80,15 @@ struct Look {
 
 /// A part of the screen, in cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Area {
-    pub(super) left: usize,
-    pub(super) top: usize,
-    pub(super) columns: usize,
-    pub(super) rows: usize,
+pub(in crate::terminal) struct Area {
+    pub(in crate::terminal) left: usize,
+    pub(in crate::terminal) top: usize,
+    pub(in crate::terminal) columns: usize,
+    pub(in crate::terminal) rows: usize,
 }
 
 /// The emulated terminal of one client.
-pub(super) struct Screen {
+pub(in crate::terminal) struct Screen {
     term: Term<Events>,
     parser: Processor,
     events: Events,
@@ -119,7 +118,7 @@ impl Dimensions for Cells {
 }
 
 impl Screen {
-    pub(super) fn new(size: Size) -> Self {
+    pub(in crate::terminal) fn new(size: Size) -> Self {
         let config = Config {
             scrolling_history: HISTORY,
             // What a program prints must not get into the user's clipboard.
@@ -153,24 +152,24 @@ impl Screen {
     }
 
     /// Its size in pixels.
-    pub(super) fn pixels(&self) -> (usize, usize) {
+    pub(in crate::terminal) fn pixels(&self) -> (usize, usize) {
         (self.columns * WIDTH, self.rows * HEIGHT)
     }
 
     /// Makes it another size.
-    pub(super) fn resize(&mut self, size: Size) {
+    pub(in crate::terminal) fn resize(&mut self, size: Size) {
         self.term.resize(Cells(size));
         self.take_size(size);
     }
 
     /// Takes what a program prints.
-    pub(super) fn print(&mut self, bytes: &[u8]) {
+    pub(in crate::terminal) fn print(&mut self, bytes: &[u8]) {
         self.parser.advance(&mut self.term, bytes);
         self.is_stale = true;
     }
 
     /// Shows what a program holds back and does not let go of in time (synchronised updates).
-    pub(super) fn tick(&mut self) {
+    pub(in crate::terminal) fn tick(&mut self) {
         let is_late = |at| at <= std::time::Instant::now();
         if self.parser.sync_timeout().sync_timeout().is_some_and(is_late) {
             self.parser.stop_sync(&mut self.term);
@@ -179,22 +178,22 @@ impl Screen {
     }
 
     /// What the program is to be told.
-    pub(super) fn answers(&mut self) -> Vec<u8> {
+    pub(in crate::terminal) fn answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.events.0.borrow_mut().answers)
     }
 
     /// Whether the bell rang.
-    pub(super) fn rang(&mut self) -> bool {
+    pub(in crate::terminal) fn rang(&mut self) -> bool {
         std::mem::take(&mut self.events.0.borrow_mut().bells) > 0
     }
 
     /// Which modes the program has set.
-    pub(super) fn mode(&self) -> TermMode {
+    pub(in crate::terminal) fn mode(&self) -> TermMode {
         *self.term.mode()
     }
 
     /// Looks back in history, or forth.
-    pub(super) fn scroll(&mut self, scroll: Scroll) {
+    pub(in crate::terminal) fn scroll(&mut self, scroll: Scroll) {
         self.term.scroll_display(scroll);
         self.is_stale = true;
     }
@@ -208,19 +207,19 @@ impl Screen {
     }
 
     /// The cell of a pixel: column and row.
-    pub(super) fn cell(&self, x: usize, y: usize) -> (usize, usize) {
+    pub(in crate::terminal) fn cell(&self, x: usize, y: usize) -> (usize, usize) {
         ((x / WIDTH).min(self.columns - 1), (y / HEIGHT).min(self.rows - 1))
     }
 
     /// Begins to mark text at a pixel.
-    pub(super) fn mark_from(&mut self, x: usize, y: usize) {
+    pub(in crate::terminal) fn mark_from(&mut self, x: usize, y: usize) {
         let (point, side) = self.place(x, y);
         self.term.selection = Some(Selection::new(SelectionType::Simple, point, side));
         self.is_stale = true;
     }
 
     /// Marks up to a pixel.
-    pub(super) fn mark_to(&mut self, x: usize, y: usize) {
+    pub(in crate::terminal) fn mark_to(&mut self, x: usize, y: usize) {
         let (point, side) = self.place(x, y);
         if let Some(selection) = &mut self.term.selection {
             selection.update(point, side);
@@ -229,18 +228,23 @@ impl Screen {
     }
 
     /// The marked text, if there is any.
-    pub(super) fn marked(&self) -> Option<String> {
+    pub(in crate::terminal) fn marked(&self) -> Option<String> {
         self.term.selection_to_string().filter(|text| !text.is_empty())
     }
 
+    /// Whether something may have changed since the client saw it last.
+    pub(in crate::terminal) fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
     /// Forgets what the client has seen.
-    pub(super) fn show_all(&mut self) {
+    pub(in crate::terminal) fn show_all(&mut self) {
         self.seen.fill(None);
         self.is_stale = true;
     }
 
     /// What the client has not seen yet; it is taken as seen then.
-    pub(super) fn changes(&mut self) -> Vec<Area> {
+    pub(in crate::terminal) fn changes(&mut self) -> Vec<Area> {
         if !std::mem::take(&mut self.is_stale) {
             return Vec::new();
         }
@@ -321,7 +325,7 @@ impl Screen {
     }
 
     /// Pixels of a part, as they were drawn last.
-    pub(super) fn image(&self, area: Area) -> Image {
+    pub(in crate::terminal) fn image(&self, area: Area) -> Image {
         let (width, height) = (area.columns * WIDTH, area.rows * HEIGHT);
         let mut pixels = Vec::with_capacity(width * height);
         let lines = self.now.chunks_exact(self.columns).skip(area.top).take(area.rows);
