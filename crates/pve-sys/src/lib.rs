@@ -8,7 +8,6 @@
 //! | [`dh`] | AWS-LC: Diffie-Hellman in groups that an administrator chose |
 //! | [`kvm`], [`io_uring`] | the kernel: what QEMU may use |
 //! | [`ioprio`] | the kernel: I/O priorities |
-//! | [`oaep`] | AWS-LC: the small RSA keys under which SPICE viewers send their passwords |
 //! | [`pam`] | libpam: log-in checks of the machine's own users |
 //! | [`pty`] | the kernel and libutil: programs on a pseudo terminal |
 //! | [`rrd`] | librrd: files of figures over time |
@@ -19,7 +18,6 @@ pub mod dh;
 pub mod io_uring;
 pub mod ioprio;
 pub mod kvm;
-pub mod oaep;
 pub mod pam;
 pub mod pty;
 pub mod rrd;

@@ -4,6 +4,8 @@
 //! Pictures are plain bitmaps, which every client knows: most parts of a terminal have two colours, which take a bit for
 //! each pixel.
 
+use std::collections::VecDeque;
+
 use super::messages::head;
 use crate::terminal::screen::{Colour, Image};
 
@@ -37,10 +39,12 @@ const BITS_1: u8 = 2;
 const BITS_4: u8 = 4;
 const BITS_32: u8 = 8;
 
+/// Messages that wait to be sent, each by itself: viewers do not look for a second one in a TLS record.
+pub(super) type Outbox = VecDeque<Vec<u8>>;
+
 /// Appends a message.
-fn put(number: u16, body: &[u8], out: &mut Vec<u8>) {
-    out.extend(head(number, body.len()));
-    out.extend(body);
+fn put(number: u16, body: &[u8], out: &mut Outbox) {
+    out.push_back([&head(number, body.len()), body].concat());
 }
 
 /// A body of 32-bit numbers.
@@ -49,44 +53,44 @@ fn words(numbers: &[u32]) -> Vec<u8> {
 }
 
 /// Tells the client its session, and that its mouse is wanted.
-pub(super) fn main_init(session: u32, out: &mut Vec<u8>) {
+pub(super) fn main_init(session: u32, out: &mut Outbox) {
     // One display; no agent, and so no tokens for one; no time of sounds; no hint about memory.
     let numbers = [session, 1, MOUSE_OF_CLIENT, MOUSE_OF_CLIENT, 0, 0, 1, 0];
     put(MAIN_INIT, &words(&numbers), out);
 }
 
 /// Tells which channels there are.
-pub(super) fn channels(kinds: &[u8], out: &mut Vec<u8>) {
+pub(super) fn channels(kinds: &[u8], out: &mut Outbox) {
     let mut body = words(&[u32::try_from(kinds.len()).unwrap_or(0)]);
     kinds.iter().for_each(|kind| body.extend([*kind, 0]));
     put(CHANNELS, &body, out);
 }
 
 /// Asks the client to say so whenever it got `window` messages.
-pub(super) fn set_ack(window: u32, out: &mut Vec<u8>) {
+pub(super) fn set_ack(window: u32, out: &mut Outbox) {
     put(SET_ACK, &words(&[1, window]), out);
 }
 
 /// Makes the screen that all pictures go to.
-pub(super) fn surface((width, height): (usize, usize), out: &mut Vec<u8>) {
+pub(super) fn surface((width, height): (usize, usize), out: &mut Outbox) {
     let side = |side: usize| u32::try_from(side).unwrap_or(u32::MAX);
     put(SURFACE_CREATE, &words(&[0, side(width), side(height), XRGB, 1]), out);
     put(MARK, &[], out);
 }
 
 /// Tells which lock keys are on: as the channel begins, and later.
-pub(super) fn locks(locks: u16, is_first: bool, out: &mut Vec<u8>) {
+pub(super) fn locks(locks: u16, is_first: bool, out: &mut Outbox) {
     let number = if is_first { INPUTS_INIT } else { LOCKS };
     put(number, &locks.to_le_bytes(), out);
 }
 
 /// Tells that a few movements of the mouse arrived.
-pub(super) fn motion_ack(out: &mut Vec<u8>) {
+pub(super) fn motion_ack(out: &mut Outbox) {
     put(MOTION_ACK, &[], out);
 }
 
 /// Draws an image at a pixel.
-pub(super) fn copy((left, top): (usize, usize), image: &Image, id: u64, out: &mut Vec<u8>) {
+pub(super) fn copy((left, top): (usize, usize), image: &Image, id: u64, out: &mut Outbox) {
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let (width, height) = (number(image.width), number(image.height));
     let (left, top) = (number(left), number(top));
@@ -153,8 +157,9 @@ mod tests {
     }
 
     fn drawn(image: &Image) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Outbox::new();
         copy((8, 16), image, 3, &mut out);
+        let mut out = out.pop_front().unwrap();
         assert_eq!(out[..6], head(DRAW_COPY, out.len() - 6));
         out.split_off(6)
     }
@@ -197,10 +202,10 @@ mod tests {
 
     #[test]
     fn the_sessions_messages_are_as_the_protocol_says() {
-        let said = |say: &dyn Fn(&mut Vec<u8>)| {
-            let mut out = Vec::new();
+        let said = |say: &dyn Fn(&mut Outbox)| {
+            let mut out = Outbox::new();
             say(&mut out);
-            out
+            Vec::from(out).concat()
         };
         let expected = [&[103, 0, 32, 0, 0, 0][..], &words(&[7, 1, 2, 2, 0, 0, 1, 0])].concat();
         assert_eq!(said(&|out| main_init(7, out)), expected);

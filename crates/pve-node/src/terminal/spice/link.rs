@@ -9,9 +9,8 @@
 //!    │◀──────────────────────────────── result, 4 bytes  │
 //! ```
 
-use pve_sys::oaep::{PUBLIC, SEALED};
-
 use super::input::Input;
+use super::key::{PUBLIC, SEALED};
 
 /// Begins the link messages of both sides.
 const MAGIC: &[u8; 4] = b"REDQ";

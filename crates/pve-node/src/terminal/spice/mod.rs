@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`link`] | how each channel begins: its kind, and the password |
 //! | [`messages`] | what a client says then |
+//! | `key` | what the password is sent under |
 //! | `channel` | one channel: TLS, and what waits to be sent |
 //! | `server` | one session: its channels, the screen, the shell |
 //! | `draw` | what the server says |
@@ -21,22 +22,22 @@
 mod channel;
 mod draw;
 mod input;
+mod key;
 mod keyboard;
 mod layout;
 pub mod link;
 pub mod messages;
 mod server;
 
-use std::sync::Arc;
-
+use openssl::error::ErrorStack;
+use openssl::pkey::PKey;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::X509;
 use pve_cfs::Cfs;
 use pve_schema::Context;
-use pve_sys::oaep::SessionKey;
 use pve_task::Worker;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use self::key::SessionKey;
 use self::keyboard::Keyboard;
 use self::layout::Layout;
 use self::server::Server;
@@ -89,7 +90,7 @@ pub fn serve<B: Backend>(
 }
 
 /// The node's certificate, which the viewer's file names.
-fn tls(context: &Context) -> Result<Arc<ServerConfig>, TerminalError> {
+fn tls(context: &Context) -> Result<SslAcceptor, TerminalError> {
     let failed = |error: String| TerminalError::Spice(format!("no certificate - {error}"));
     let cfs = Cfs::new(context);
     let read = |name: &str| {
@@ -98,17 +99,21 @@ fn tls(context: &Context) -> Result<Arc<ServerConfig>, TerminalError> {
         bytes.ok_or_else(|| failed(format!("/etc/pve/{path} is missing")))
     };
     let (certificate, key) = (read("pve-ssl.pem")?, read("pve-ssl.key")?);
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_ref()).collect();
-    let chain = chain.map_err(|error| failed(error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|error| failed(error.to_string()))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(Arc::new(config))
+    acceptor(certificate.as_ref(), key.as_ref()).map_err(|error| failed(error.to_string()))
+}
+
+fn acceptor(certificate: &[u8], key: &[u8]) -> Result<SslAcceptor, ErrorStack> {
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
+    let mut chain = X509::stack_from_pem(certificate)?.into_iter();
+    if let Some(own) = chain.next() {
+        acceptor.set_certificate(&own)?;
+    }
+    for authority in chain {
+        acceptor.add_extra_chain_cert(authority)?;
+    }
+    acceptor.set_private_key(PKey::private_key_from_pem(key)?.as_ref())?;
+    acceptor.check_private_key()?;
+    Ok(acceptor.build())
 }
 
 /// Does the whole work of a task that serves a display, as [`super::rfb::run_task`] does.

@@ -3,15 +3,15 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
-use pve_sys::oaep::{SEALED, SessionKey};
-use rustls::ServerConfig;
+use openssl::ssl::SslAcceptor;
 use subtle::ConstantTimeEq as _;
 
 use super::channel::{Channel, Stage};
+use super::draw::Outbox;
+use super::key::{SEALED, SessionKey};
 use super::keyboard::Keyboard;
 use super::link::{self, Hello, Link, Refusal, Step};
 use super::messages::{Decoder, Message};
@@ -43,7 +43,7 @@ const WHEEL_DOWN: (u8, u8) = (5, 16);
 pub(super) struct Server<'a> {
     /// Gone once all channels are there.
     listener: Option<TcpListener>,
-    tls: Arc<ServerConfig>,
+    tls: SslAcceptor,
     key: SessionKey,
     display: &'a Display,
     /// The session's number, by which channels say that they belong to it. Not 0.
@@ -68,7 +68,7 @@ pub(super) struct Server<'a> {
 impl<'a> Server<'a> {
     pub(super) fn new(
         listener: TcpListener,
-        tls: Arc<ServerConfig>,
+        tls: SslAcceptor,
         key: SessionKey,
         display: &'a Display,
         keyboard: Keyboard,
@@ -218,10 +218,14 @@ impl<'a> Server<'a> {
         let mut bytes = channel.read();
         if let Stage::Link(link, _) = &mut channel.stage {
             link.feed(&bytes);
+            let (peer, was_taken) = (channel.peer(), self.is_taken);
             bytes = match self.log_in(at, check) {
                 Ok(rest) => rest,
                 Err(refusal) => return self.refuse(at, refusal, watch),
             };
+            if self.is_taken && !was_taken {
+                watch.log(&format!("client connection: {peer}"));
+            }
         }
         let Some(channel) = self.channels.get_mut(at) else {
             return;
@@ -251,7 +255,7 @@ impl<'a> Server<'a> {
                         return Err(Refusal::Channel);
                     }
                     *hello = Some(said);
-                    channel.out.extend(link::reply(Ok(self.key.public())));
+                    channel.out.push_back(link::reply(Ok(self.key.public())));
                 }
                 (Some(Step::Sealed(sealed)), Some(said)) => {
                     let link = std::mem::take(link);
@@ -294,7 +298,7 @@ impl<'a> Server<'a> {
         let Some(channel) = self.channels.get_mut(at) else {
             return Vec::new();
         };
-        channel.out.extend(link::result(Ok(())));
+        channel.out.push_back(link::result(Ok(())).to_vec());
         channel.stage = Stage::Open(kind, Decoder::new(kind));
         match kind {
             Kind::Main => draw::main_init(self.session, &mut channel.out),
@@ -314,9 +318,9 @@ impl<'a> Server<'a> {
         }
         let is_password_due = matches!(&channel.stage, Stage::Link(_, Some(_)));
         if is_password_due {
-            channel.out.extend(link::result(Err(refusal)));
+            channel.out.push_back(link::result(Err(refusal)).to_vec());
         } else {
-            channel.out.extend(link::reply(Err(refusal)));
+            channel.out.push_back(link::reply(Err(refusal)));
         }
         channel.stage = Stage::Refused;
     }
@@ -375,7 +379,7 @@ impl<'a> Server<'a> {
     }
 
     /// Says something on a channel.
-    fn answer(&mut self, at: usize, say: impl FnOnce(&mut Vec<u8>)) {
+    fn answer(&mut self, at: usize, say: impl FnOnce(&mut Outbox)) {
         if let Some(channel) = self.channels.get_mut(at) {
             say(&mut channel.out);
         }
