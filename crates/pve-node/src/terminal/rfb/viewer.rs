@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use nix::poll::PollFlags;
 
-use super::{SIDES, Size};
 use super::encode::{Encoder, Encoding};
 use super::messages::{Decoder, Message};
 use super::pixels::{Format, OFFERED};
+use super::{SIDES, Size};
 use crate::terminal::screen::font::{HEIGHT, WIDTH};
 use crate::terminal::screen::{Hands, Pace, Screen, printed, show, size_of};
 use crate::terminal::sides::{BUFFER, WAKE, interest, read_some, ready, write_some};

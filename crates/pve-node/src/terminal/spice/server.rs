@@ -17,7 +17,7 @@ use super::link::{self, Hello, Link, Refusal, Step};
 use super::messages::{Decoder, Message};
 use super::{Kind, draw};
 use crate::terminal::screen::font::{HEIGHT, WIDTH};
-use crate::terminal::screen::{Display, Hands, Pace, Screen, show};
+use crate::terminal::screen::{Display, Hands, Pace, Screen, printed, show};
 use crate::terminal::session::{Backend, TerminalError, Watch};
 use crate::terminal::sides::{BUFFER, WAKE, interest, ready_of, write_some};
 
@@ -129,7 +129,10 @@ impl<'a> Server<'a> {
             let happened = self.turn(side, watch, check)?;
             let mut may_be_more = true;
             if happened.intersects(PollFlags::POLLIN | PollFlags::POLLHUP | PollFlags::POLLERR) {
-                may_be_more = show(&mut backend, &mut self.screen, &mut self.typed);
+                match printed(&mut backend) {
+                    Some(bytes) => show(&bytes, &mut self.screen, &mut self.typed),
+                    None => may_be_more = false,
+                }
             }
             self.screen.tick();
             may_be_more &= ended.is_some() || write_some(&mut backend, &mut self.typed).is_ok();
