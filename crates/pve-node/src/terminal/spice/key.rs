@@ -1,5 +1,5 @@
 //! The key under which a viewer sends its password: RSA of 1024 bits, OAEP with SHA-1, as the protocol has it. It is made for
-//! the session and never leaves the process (decision 0016).
+//! the session and never leaves the process (decision 0017).
 
 use openssl::error::ErrorStack;
 use openssl::pkey::Private;

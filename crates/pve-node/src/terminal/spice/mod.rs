@@ -17,7 +17,7 @@
 //! | `keyboard`, `layout` | a PC's key codes, and what the keys bear |
 //!
 //! Not here: sound, cursors, agents (and so the user's clipboard, and another size), migration, connections without TLS.
-//! Why a server of our own, and what of it is whose: decision 0016.
+//! Why a server of our own, and what of it is whose: decision 0017.
 
 mod channel;
 mod draw;
