@@ -5,7 +5,11 @@ The files are copies; there is no cluster file system here. Names are resolved b
 
 import contextlib
 import copy
+import hashlib
+import http.client
+import json
 import os
+import pathlib
 import re
 import secrets
 import shutil
@@ -14,12 +18,14 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import threading
 
 import pytest
 import requests
 
-from lab import Lab, wait_for
+from lab import BINARIES, Lab, wait_for
+from rfb import Screen
 from test_machine import create
 from test_terminal import Terminal
 
@@ -166,62 +172,284 @@ def test_a_call_for_the_other_node_runs_there(cluster):
     assert (answer.status_code, answer.reason) == (401, "Permission denied - invalid csrf token")
 
 
-def test_an_upload_for_the_other_node_is_refused_in_words(cluster):
-    answer = cluster.first.session().post(
-        f"{cluster.first.url}/api2/json/nodes/n2/storage/local/upload",
-        data={"content": "iso"},
-        files={"filename": ("x.iso", b"x" * 3_000_000)},
-        timeout=60,
-    )
-    assert answer.status_code == 501 and "another node" in answer.reason, answer.reason
-    assert not list((cluster.first.root / "var/tmp").glob("pveupload-*"))
-
-
-def ssh_server(cluster):
+class SshServer:
     """An ssh server on the second node that lets the first's root in, known by the file below /etc/pve."""
-    directory = cluster.network.directory
-    for name in ("host", "user"):
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
-    (directory / "authorized").write_text((directory / "user.pub").read_text())
-    (directory / "etc1/ssh/ssh_config").write_text(f"IdentityFile {directory}/user\n")
-    known = cluster.first.pve / "nodes/n2/ssh_known_hosts"
-    known.write_text("n2 " + (directory / "host.pub").read_text())
-    settings = {
-        "ListenAddress": cluster.second.address,
-        "HostKey": directory / "host",
-        "AuthorizedKeysFile": directory / "authorized",
-        "PidFile": "none",
-        "PermitRootLogin": "yes",
-        "StrictModes": "no",
-        "UsePAM": "no",
-    }
-    (directory / "etc2/ssh/sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
-    os.makedirs("/run/sshd", exist_ok=True)
-    server = subprocess.Popen([*cluster.network.prefix(2), "/usr/sbin/sshd", "-D", "-e"], stderr=subprocess.PIPE)
-    return server
 
+    def __init__(self, cluster):
+        self.cluster, directory = cluster, cluster.network.directory
+        self.hold = directory / "hold"
+        for name in ("host", "user"):
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name))
+        (directory / "authorized").write_text((directory / "user.pub").read_text())
+        # What goes there passes by a gate that a test may shut.
+        gate = f"{sys.executable} {pathlib.Path(__file__).with_name('gate.py')} {self.hold} %h %p"
+        (directory / "etc1/ssh/ssh_config").write_text(f"IdentityFile {directory}/user\nProxyCommand {gate}\n")
+        known = cluster.first.pve / "nodes/n2/ssh_known_hosts"
+        known.write_text("n2 " + (directory / "host.pub").read_text())
+        # What is installed on a node, for the root directory of this one.
+        tools = directory / "bin"
+        tools.mkdir()
+        (tools / "qm").write_text(f'#!/bin/sh\nexec {BINARIES}/pve-cli qm --root {cluster.second.root} "$@"\n')
+        (tools / "qm").chmod(0o755)
+        settings = {
+            "ListenAddress": cluster.second.address,
+            "HostKey": directory / "host",
+            "AuthorizedKeysFile": directory / "authorized",
+            "PidFile": "none",
+            "PermitRootLogin": "yes",
+            "StrictModes": "no",
+            "UsePAM": "no",
+            # As Debian has it.
+            "AcceptEnv": "LANG LC_*",
+            "SetEnv": f"PATH={tools}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        }
+        (directory / "etc2/ssh/sshd_config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
 
-def test_a_shell_of_the_other_node(cluster):
-    server = ssh_server(cluster)
-    try:
-        listening = ["ip", "netns", "exec", cluster.network.name(2), "ss", "-Htln", "sport", "=", ":22"]
+    def __enter__(self):
+        os.makedirs("/run/sshd", exist_ok=True)
+        prefix = self.cluster.network.prefix(2)
+        self.server = subprocess.Popen([*prefix, "/usr/sbin/sshd", "-D", "-e"], stderr=subprocess.PIPE)
+        name = self.cluster.network.name(2)
+        listening = ["ip", "netns", "exec", name, "ss", "-Htln", "sport", "=", ":22"]
         wait_for("the ssh server listens", lambda: run(*listening))
-        # The call and the websocket run on the first node: its port, its task.
-        terminal = Terminal(cluster.far, "/nodes/n2").log_in()
-        assert terminal.console["upid"].startswith("UPID:n1:")
-        terminal.expect("OK")
-        terminal.type("ip -4 -o addr show dev leg; echo done-$((6*7))\n")
-        terminal.expect("done-42")
-        assert f"{NETWORK}.2/24".encode() in terminal.seen, terminal.seen
-        terminal.type("exit\n")
-        wait_for("the terminal closes", terminal.is_closed, every=0)
-        # Others get a log-in there, and no shell.
-        terminal = Terminal(cluster.far, "/nodes/n2", user="admin@pve").log_in()
-        terminal.expect("login:")
-        terminal.socket.close()
+        return self
+
+    def __exit__(self, *_):
+        self.server.terminate()
+        self.server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def ssh(cluster):
+    with SshServer(cluster) as server:
+        yield server
+
+
+def test_a_shell_of_the_other_node(cluster, ssh):
+    # The call and the websocket run on the first node: its port, its task.
+    terminal = Terminal(cluster.far, "/nodes/n2").log_in()
+    assert terminal.console["upid"].startswith("UPID:n1:")
+    terminal.expect("OK")
+    terminal.type("ip -4 -o addr show dev leg; echo done-$((6*7))\n")
+    terminal.expect("done-42")
+    assert f"{NETWORK}.2/24".encode() in terminal.seen, terminal.seen
+    terminal.type("exit\n")
+    wait_for("the terminal closes", terminal.is_closed, every=0)
+    # Others get a log-in there, and no shell.
+    terminal = Terminal(cluster.far, "/nodes/n2", user="admin@pve").log_in()
+    terminal.expect("login:")
+    terminal.socket.close()
+
+
+@pytest.fixture(scope="module")
+def storage(cluster):
+    """A storage that only the second node has, with a directory of its own."""
+    base = cluster.second.root / "far"
+    base.mkdir()
+    section = f"\ndir: far\n\tpath {base}\n\tcontent iso,images\n\tnodes n2\n"
+    for node in (cluster.first, cluster.second):
+        file = node.pve / "storage.cfg"
+        file.write_text((file.read_text() if file.exists() else "") + section)
+    return base
+
+
+class Sent:
+    """A body of an upload that is made while it is sent: a file of random pieces, and what is left out at its end."""
+
+    PIECE = 1 << 20
+
+    def __init__(self, name, pieces, stop_after=None):
+        border = "border" + secrets.token_hex(8)
+        self.type = f"multipart/form-data; boundary={border}"
+        disposition = "Content-Disposition: form-data; name="
+        self.start = (
+            f'--{border}\r\n{disposition}"content"\r\n\r\niso\r\n'
+            f'--{border}\r\n{disposition}"filename"; filename="{name}"\r\n\r\n'
+        ).encode()
+        self.end = f"\r\n--{border}--\r\n".encode()
+        self.pieces, self.stop_after = pieces, stop_after
+        self.length = len(self.start) + pieces * self.PIECE + len(self.end)
+        self.digest = hashlib.sha256()
+
+    def to(self, node):
+        """Sends it to a node for a storage of the second: the connection."""
+        session = node.session()
+        connection = http.client.HTTPSConnection(
+            node.address, 8006, timeout=60, context=ssl._create_unverified_context()
+        )
+        connection.putrequest("POST", "/api2/json/nodes/n2/storage/far/upload")
+        for name in ("Cookie", "CSRFPreventionToken"):
+            connection.putheader(name, session.headers[name])
+        connection.putheader("Content-Type", self.type)
+        connection.putheader("Content-Length", str(self.length))
+        connection.endheaders(self.start)
+        for number in range(self.pieces):
+            if number == self.stop_after:
+                return connection
+            piece = os.urandom(self.PIECE)
+            self.digest.update(piece)
+            connection.send(piece)
+        connection.send(self.end)
+        return connection
+
+
+def upload(node, name, pieces):
+    """Uploads a file to the storage of the second node: the task, and the file's digest."""
+    body = Sent(name, pieces)
+    answer = body.to(node).getresponse()
+    text = answer.read()
+    assert answer.status == 200, (answer.reason, text)
+    return json.loads(text)["data"], body.digest.hexdigest()
+
+
+def peak(node):
+    """The largest memory that any process of a node's proxy ever had, in MiB."""
+    master, workers = node.daemon_pids("pveproxy")
+    texts = [pathlib.Path(f"/proc/{pid}/status").read_text() for pid in (master, *workers)]
+    return max(int(re.search(r"VmHWM:\s+(\d+)", text)[1]) for text in texts) / 1024
+
+
+def leftovers(cluster, base):
+    """Files of uploads that are no finished ones."""
+    spools = [path for node in (cluster.first, cluster.second) for path in (node.root / "var/tmp").glob("pveupload-*")]
+    return spools + list(base.rglob(".*.tmp.*"))
+
+
+def test_an_upload_to_the_other_node(cluster, ssh, storage):
+    api = cluster.first.api()
+    before = peak(cluster.first)
+    upid, digest = upload(cluster.first, "fifty.iso", 50)
+    assert upid.startswith("UPID:n1:") and ":imgcopy:" in upid
+    log = cluster.first.run_task(api, upid)
+    target = storage / "template/iso/fifty.iso"
+    assert "target node: n2" in log and f"target file: {target}" in log and "(100.00%)" in log, log
+    assert hashlib.sha256(target.read_bytes()).hexdigest() == digest
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert leftovers(cluster, storage) == []
+    # Nothing of it is kept in memory: not by the proxy, and not by the task, which sees none of it.
+    assert peak(cluster.first) - before < 16, (before, peak(cluster.first))
+    listed = cluster.far.api().nodes("n2").storage("far").content.get()
+    assert [(row["volid"], row["size"]) for row in listed] == [("far:iso/fifty.iso", 50 << 20)]
+
+
+def test_an_upload_that_ends_early_leaves_nothing(cluster, ssh, storage):
+    api = cluster.first.api()
+    spool = cluster.first.root / "var/tmp"
+    # The client goes away.
+    connection = Sent("gone.iso", 20, stop_after=10).to(cluster.first)
+    wait_for("the first pieces are spooled", lambda: any(p.stat().st_size > 1 << 20 for p in spool.glob("pveupload-*")))
+    connection.close()
+    wait_for("the spooled file is gone", lambda: leftovers(cluster, storage) == [])
+    # The task is stopped while the file is on its way, or the connection between the nodes breaks.
+    for end in ("stop", "break"):
+        ssh.hold.touch()
+        try:
+            upid, _ = upload(cluster.first, "half.iso", 20)
+            staged = wait_for(
+                "a part of the file is there", lambda: [p for p in storage.rglob(".half.iso.tmp.*") if p.stat().st_size]
+            )
+            assert staged[0].stat().st_size < 20 << 20
+            if end == "stop":
+                api.nodes("n1").tasks(upid).delete()
+            else:
+                os.kill(int(ssh.hold.read_text()), signal.SIGKILL)
+            status = cluster.first.wait_task(api, upid)
+            assert status != "OK", status
+            wait_for("nothing is left", lambda: leftovers(cluster, storage) == [])
+        finally:
+            ssh.hold.unlink()
+    assert not (storage / "template/iso/half.iso").exists()
+    # A storage that the node has not is refused before anything is sent, and the spooled file goes.
+    shutil.rmtree(storage / "template")
+    storage.rename(storage.with_name("away"))
+    try:
+        upid, _ = upload(cluster.first, "nowhere.iso", 1)
+        assert "does not exist or is unreachable" in cluster.first.wait_task(api, upid)
     finally:
-        server.terminate()
-        server.wait(timeout=20)
+        storage.with_name("away").rename(storage)
+    assert leftovers(cluster, storage) == []
+
+
+@pytest.fixture(scope="module")
+def guest(cluster, ssh, storage, iso):
+    """A running guest of the second node that was brought up through the first."""
+    api = cluster.far.api()
+    with open(iso, "rb") as content:
+        answer = cluster.first.session().post(
+            f"{cluster.first.url}/api2/json/nodes/n2/storage/far/upload",
+            data={"content": "iso"},
+            files={"filename": ("tiny.iso", content)},
+            timeout=60,
+        )
+    assert answer.status_code == 200, answer.reason
+    cluster.first.run_task(cluster.first.api(), answer.json()["data"])
+    create(cluster.far, api, 610, ide2="far:iso/tiny.iso,media=cdrom", scsi0="far:1,format=qcow2", virtio0=None)
+    machine = api.nodes("n2").qemu(610)
+    cluster.far.run_task(api, machine.status.start.post())
+    # In a cluster the file is everywhere.
+    share(cluster.second, cluster.first)
+    # It is stopped with its node.
+    return 610
+
+
+def test_a_serial_terminal_of_the_other_nodes_guest(cluster, guest):
+    terminal = Terminal(cluster.far, f"/nodes/n2/qemu/{guest}", user="admin@pve").log_in()
+    assert terminal.console["upid"].startswith("UPID:n1:")
+    assert terminal.console["upid"].split(":")[5:7] == ["vncproxy", str(guest)]
+    terminal.expect("OK")
+    # It may have said so before anybody listened.
+    terminal.type("\n")
+    terminal.expect("#")
+    # Every key is the guest's, also the one that ends a terminal of a person.
+    terminal.type("\x0fecho guest-$((6*7))\n")
+    terminal.expect("guest-42")
+    terminal.socket.close()
+    assert cluster.first.wait_task(cluster.first.api(), terminal.console["upid"]) == "OK"
+    refused = cluster.first.call("POST", f"/nodes/n2/qemu/{guest}/termproxy", serial="serial3")
+    assert refused.status_code == 500 and "unable to find a serial interface" in refused.reason
+    missing = cluster.first.call("POST", "/nodes/n2/qemu/999/termproxy")
+    assert missing.reason == "Configuration file 'nodes/n2/qemu-server/999.conf' does not exist", missing.reason
+
+
+def test_the_screen_of_the_other_nodes_guest(cluster, guest):
+    first = cluster.first
+    told = first.call("POST", f"/nodes/n2/qemu/{guest}/vncproxy", user="admin@pve", websocket=1).json()["data"]
+    assert told["upid"].startswith("UPID:n1:")
+    screen = Screen(cluster.far, first.session("admin@pve"), guest, told["port"], told["ticket"], told["password"])
+    assert screen.width >= 640 and screen.height >= 400
+    pixels = screen.fetch()
+    assert len(pixels) == screen.width * screen.height * 4 and len(set(pixels)) > 1
+    # Someone who asks for screens and reads none holds up neither the display nor the first node.
+    before = peak(first)
+    for _ in range(400):
+        screen.send(struct.pack(">BBHHHH", 3, 0, 0, 0, screen.width, screen.height))
+    assert first.call("GET", "/version").status_code == 200
+    assert peak(first) - before < 16
+    screen.close()
+    assert first.wait_task(first.api(), told["upid"]) == "OK"
+    # The password was for that time; a ticket of one guest opens no other.
+    where = f"{first.url}/api2/json/nodes/n2/qemu/611/vncwebsocket"
+    refused = first.session("admin@pve").get(
+        where, params={"port": told["port"], "vncticket": told["ticket"]}, timeout=30
+    )
+    assert refused.status_code in (401, 403), refused.reason
+
+
+def test_a_console_of_a_node_that_cannot_be_reached(cluster, guest, ssh):
+    known = cluster.first.pve / "nodes/n2/ssh_known_hosts"
+    kept = known.read_text()
+    # Not the key that the cluster knows: nobody is believed.
+    known.write_text("n2 " + (cluster.network.directory / "user.pub").read_text())
+    try:
+        first = cluster.first
+        told = first.call("POST", f"/nodes/n2/qemu/{guest}/vncproxy", websocket=1).json()["data"]
+        with pytest.raises(AssertionError, match="the websocket ended"):
+            Screen(cluster.far, first.session(), guest, told["port"], told["ticket"], told["password"])
+        assert first.wait_task(first.api(), told["upid"]) == "Failed to run vncproxy."
+        lines = [line["t"] for line in first.api().nodes("n1").tasks(told["upid"]).log.get()]
+        assert any("Host key verification failed" in line for line in lines), lines
+    finally:
+        known.write_text(kept)
 
 
 def connect(proxy, host):

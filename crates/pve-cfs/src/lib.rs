@@ -11,6 +11,7 @@
 //! | [`lock`] | locks of this node and of the cluster |
 //! | [`tree`] | the directories and links that must be there |
 //! | [`members`] | the nodes, quorum, a node's address |
+//! | [`ssh`] | the way to another node as root |
 //! | [`guests`] | which guest lives where, and which number is free |
 //! | [`status`] | the status store: values that the daemons tell each other |
 //! | [`cluster_log`] | the cluster log |
@@ -26,6 +27,7 @@ pub mod guests;
 pub mod lock;
 pub mod members;
 pub mod path;
+pub mod ssh;
 pub mod status;
 pub mod tree;
 
@@ -35,4 +37,5 @@ pub use files::{Cfs, Stamp};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};
 pub use members::{Cluster, Member, Members};
+pub use ssh::Peer;
 pub use status::StatusStore;

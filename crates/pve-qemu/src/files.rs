@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pve_cfs::{Cfs, CfsError, FileLock};
 use pve_guest::{GuestConfig, GuestError, GuestKind, GuestStore};
-use pve_schema::ids::VmId;
+use pve_schema::ids::{NodeName, VmId};
 use pve_schema::{Context, Failure};
 
 use crate::config::VmRules;
@@ -81,6 +81,14 @@ pub fn exists(context: &Context, vmid: VmId) -> Result<bool, FileError> {
 /// [`GuestError::NotFound`].
 pub fn load(context: &Context, vmid: VmId) -> Result<GuestConfig, FileError> {
     Ok(store(context).load(vmid)?)
+}
+
+/// Reads the config of a VM of any node.
+///
+/// # Errors
+/// [`GuestError::NotFound`].
+pub fn load_from(context: &Context, node: &NodeName, vmid: VmId) -> Result<GuestConfig, FileError> {
+    Ok(store(context).load_from(node, vmid)?)
 }
 
 /// Replaces a config's file.

@@ -290,6 +290,9 @@ pub struct Vnc {
     pub port: u16,
     /// The display's password. It travels by pipe, and is neither logged nor shown.
     pub password: String,
+    /// What leads to the VM if it is another node's ([`vnc::serve_far`]).
+    #[serde(default)]
+    pub far: Option<Vec<String>>,
 }
 
 impl std::fmt::Debug for Vnc {
@@ -306,7 +309,11 @@ impl Task for Vnc {
 
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
         worker.log(format!("starting vnc proxy {}", worker.upid));
-        Ok(vnc::serve(&worker.context.site, self.vmid, self.port, &self.password)?)
+        let site = &worker.context.site;
+        Ok(match &self.far {
+            None => vnc::serve(site, self.vmid, self.port, &self.password)?,
+            Some(command) => vnc::serve_far(site, command, self.port, &self.password)?,
+        })
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
-use pve_schema::ids::{StorageId, VmId, VolumeId};
+use pve_schema::ids::{NodeName, StorageId, VmId, VolumeId};
 use pve_task::{Kinds, Task, TaskError, Worker};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Retention;
+use crate::dir;
 use crate::error::StorageError;
-use crate::import::{self, Checksum, Upload};
+use crate::import::{self, Checksum, Destination, Upload};
 use crate::kind::Content;
 use crate::prune::Mark;
-use crate::storages::Storages;
+use crate::storages::{Storages, operable};
 
 /// Adds this crate's kinds of tasks.
 pub fn register_tasks(kinds: &mut Kinds) {
@@ -34,6 +35,9 @@ pub struct ImportUpload {
     pub upload: PathBuf,
     /// What its checksum is to be.
     pub checksum: Option<Checksum>,
+    /// The node whose storage it is, if that is another one.
+    #[serde(default)]
+    pub node: Option<NodeName>,
 }
 
 impl Task for ImportUpload {
@@ -47,6 +51,17 @@ impl Task for ImportUpload {
             name: format!("{}/{}", self.content, self.file_name),
         };
         let target = storages.path(&volume)?;
+        if let Some(node) = &self.node {
+            let config = storages.check_enabled(&volume.storage, Some(node))?;
+            operable(config)?;
+            let destination = Destination {
+                peer: storages.cfs().peer(node).map_err(StorageError::from)?,
+                base: dir::base_path(config)?.to_owned(),
+                mount_point: config.mount_point(),
+                target,
+            };
+            return import::send(worker, &mut upload, self.content, self.checksum.as_ref(), &destination);
+        }
         storages.activate(&volume.storage)?;
         import::import(worker, &mut upload, self.content, &target, self.checksum.as_ref())
     }

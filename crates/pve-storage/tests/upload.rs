@@ -40,6 +40,7 @@ fn import(lab: &Lab, upload: &Path, content: Content, name: &str, checksum: Opti
         file_name: name.to_owned(),
         upload: upload.to_owned(),
         checksum,
+        node: None,
     };
     run(lab, "imgcopy", task)
 }

@@ -3,8 +3,10 @@
 //!
 //! | module | tool |
 //! |---|---|
+//! | [`qm`] | consoles of VMs, for other nodes and for people |
 //! | [`vma`] | looks into, unpacks and makes archives of VM backups |
 
+mod qm;
 mod vma;
 
 use std::ffi::{OsStr, OsString};
@@ -24,11 +26,18 @@ struct Tool {
     run: fn(Vec<OsString>) -> ExitCode,
 }
 
-const TOOLS: [Tool; 1] = [Tool {
-    name: "vma",
-    command: vma::Cli::command,
-    run: vma::main,
-}];
+const TOOLS: [Tool; 2] = [
+    Tool {
+        name: "qm",
+        command: qm::Cli::command,
+        run: qm::main,
+    },
+    Tool {
+        name: "vma",
+        command: vma::Cli::command,
+        run: vma::main,
+    },
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();

@@ -92,21 +92,21 @@ fn command(call: &Call) -> Result<Vec<String>, ApiError> {
 }
 
 fn place(call: &Call) -> Result<Place, ApiError> {
+    Ok(match other_node(call)? {
+        None => Place::Here,
+        Some(node) => Place::There(Cfs::new(&call.context).peer(&node)?),
+    })
+}
+
+/// The node that the call names, if it is another one.
+pub(super) fn other_node(call: &Call) -> Result<Option<NodeName>, ApiError> {
     if call.is_for_this_node() {
-        return Ok(Place::Here);
+        return Ok(None);
     }
     let name = call.params.required("node");
-    let node: NodeName = name
-        .parse()
-        .map_err(|_| ApiError::plain(format!("no such node '{name}'")))?;
-    let cfs = Cfs::new(&call.context);
-    let keys = format!("nodes/{node}/ssh_known_hosts");
-    let has_keys = cfs.read(&keys)?.is_some();
-    Ok(Place::There {
-        address: cfs.node_address(node.as_str())?,
-        known_hosts: has_keys.then(|| call.context.site.etc_pve().join(keys)),
-        node,
-    })
+    let node = name.parse();
+    node.map(Some)
+        .map_err(|_| ApiError::plain(format!("no such node '{name}'")))
 }
 
 /// A shell of the node, for remote-viewer. The call was brought to its node.

@@ -1,10 +1,12 @@
-//! What every console of the node needs: a port ([`ports`]), one client on it, and carrying its bytes ([`relay`]).
+//! What every console of the node needs: a port ([`ports`]), one client on it, and carrying its bytes ([`relay`], and
+//! [`stdio`] for command lines).
 //!
 //! A console listens on the site's loopback address, takes one connection, and stops listening; `pveproxy` brings the
 //! client there. Tickets, and what a client is told, are the API's affair.
 
 pub mod ports;
 pub mod relay;
+pub mod stdio;
 
 use std::fs;
 use std::io;

@@ -2,16 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use pve_schema::ids::{AuthId, NodeName};
+use pve_cfs::Peer;
+use pve_schema::ids::AuthId;
 use pve_sys::pty::{self, Size};
 use pve_task::{Kinds, Task, TaskError, Worker};
 use serde::{Deserialize, Serialize};
@@ -60,14 +59,7 @@ pub enum Place {
     /// On this node.
     Here,
     /// On another one, reached by ssh, as root with the cluster's keys.
-    There {
-        /// Its name.
-        node: NodeName,
-        /// Its address.
-        address: IpAddr,
-        /// The file of its host keys, if it has one of its own.
-        known_hosts: Option<PathBuf>,
-    },
+    There(Peer),
 }
 
 /// The command line for a caller: only `root@pam` itself, not one of its tokens, gets in without a password and may run
@@ -78,7 +70,7 @@ pub fn command_line(place: &Place, caller: &AuthId, errand: Errand, options: &st
     match (errand, place) {
         _ if !caller.is_root() => add(&["/bin/login"]),
         // Root's log-in by ssh is a shell already.
-        (Errand::Login, Place::There { .. }) => {}
+        (Errand::Login, Place::There(_)) => {}
         (Errand::Login, Place::Here) => add(&["/bin/login", "-f", "root"]),
         (Errand::Upgrade, _) => add(&["/usr/bin/pveupgrade", "--shell"]),
         (Errand::CephInstall, _) => {
@@ -92,24 +84,10 @@ pub fn command_line(place: &Place, caller: &AuthId, errand: Errand, options: &st
 impl Place {
     /// The words before a command that runs there.
     fn prefix(&self) -> Vec<String> {
-        let Self::There {
-            node,
-            address,
-            known_hosts,
-        } = self
-        else {
-            return Vec::new();
-        };
-        let mut line = ["/usr/bin/ssh", "-e", "none", "-o", "BatchMode=yes", "-o"]
-            .map(str::to_owned)
-            .to_vec();
-        line.push(format!("HostKeyAlias={node}"));
-        if let Some(file) = known_hosts {
-            line.extend(["-o".to_owned(), format!("UserKnownHostsFile={}", file.display())]);
-            line.extend(["-o", "GlobalKnownHostsFile=none"].map(str::to_owned));
+        match self {
+            Self::Here => Vec::new(),
+            Self::There(peer) => peer.with_terminal(),
         }
-        line.extend(["-t".to_owned(), format!("root@{address}"), "--".to_owned()]);
-        line
     }
 }
 
@@ -315,11 +293,11 @@ mod tests {
                 format!("{ssh} -t root@192.0.2.2 -- /usr/bin/pveupgrade --shell"),
             ),
         ] {
-            let place = Place::There {
+            let place = Place::There(Peer {
                 node: "n2".parse().unwrap(),
                 address: [192, 0, 2, 2].into(),
                 known_hosts: has_keys.then(|| "/etc/pve/nodes/n2/ssh_known_hosts".into()),
-            };
+            });
             let line = command_line(&place, &caller.parse().unwrap(), errand, "");
             assert_eq!(line.join(" "), expected, "{caller}");
         }

@@ -25,6 +25,14 @@ pub fn choose(vm: VmConfig<'_>, asked: Option<u8>) -> Option<u8> {
         .or_else(|| (0..=LAST).find(|number| asked.is_none() && is_socket(*number)))
 }
 
+/// Connects to a serial port.
+///
+/// # Errors
+/// The VM is off, or another terminal has the port.
+pub fn connect(site: &Site, vmid: VmId, number: u8) -> io::Result<UnixStream> {
+    UnixStream::connect(Runtime::new(site, vmid).serial(number))
+}
+
 /// The connection to a serial port. What the client's size is, the guest cannot be told.
 #[derive(Debug)]
 pub struct SerialPort(UnixStream);
@@ -36,7 +44,7 @@ impl SerialPort {
     /// The VM is off, or another terminal has the port.
     pub fn open(site: &Site, vmid: VmId, number: u8) -> Result<Self, TerminalError> {
         let failed = |error: io::Error| TerminalError::Backend(format!("serial{number} of VM {vmid}: {error}"));
-        let stream = UnixStream::connect(Runtime::new(site, vmid).serial(number)).map_err(failed)?;
+        let stream = connect(site, vmid, number).map_err(failed)?;
         stream.set_nonblocking(true).map_err(failed)?;
         Ok(Self(stream))
     }

@@ -67,7 +67,11 @@ pub(crate) fn activate(config: &StorageConfig) -> Result<(), StorageError> {
     create_content_dirs(config)
 }
 
-fn base_path(config: &StorageConfig) -> Result<&Path, StorageError> {
+/// The directory of a storage.
+///
+/// # Errors
+/// It has none.
+pub(crate) fn base_path(config: &StorageConfig) -> Result<&Path, StorageError> {
     config.path().ok_or_else(|| {
         StorageError::Path(crate::path::NoPath::MissingOption {
             storage: config.id.to_string(),

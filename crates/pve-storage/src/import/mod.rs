@@ -5,11 +5,12 @@
 //!                         rename, or copy from another file system ┘        rename, fsync of DIR ┘
 //! ```
 //!
-//! Nothing half-done is ever under the final name, and whatever happens the upload is gone afterwards: by then it has
+//! `send` does the same with a storage of another node. Nothing half-done is ever under the final name, and whatever happens the upload is gone afterwards: by then it has
 //! been taken over or it is removed. All of it goes by the open file, since others may write to `/var/tmp`.
 
 mod checksum;
 mod content;
+mod send;
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
@@ -20,6 +21,7 @@ use nix::fcntl::OFlag;
 use pve_task::{TaskError, Worker};
 
 pub use checksum::{Algorithm, Checksum};
+pub(crate) use send::{Destination, send};
 
 use crate::dir::sync_directory_of;
 use crate::error::StorageError;
@@ -44,6 +46,9 @@ pub enum ImportError {
         /// What the user said.
         expected: String,
     },
+    /// It does not get to another node.
+    #[error("transfer to the other node failed: {0}")]
+    Send(String),
     /// An OVA archive that describes no guest.
     #[error("ova archive has no .ovf file inside")]
     NoOvf,
@@ -112,16 +117,7 @@ pub(crate) fn import(
 ) -> Result<(), TaskError> {
     let source = upload.path.display().to_string();
     worker.log(format!("starting file import from: {source}"));
-    if let Some(checksum) = checksum {
-        worker.print("calculating checksum...");
-        let verified = checksum::verify(&mut upload.file, checksum, worker);
-        worker.print(if verified.is_ok() {
-            "OK, checksum verified\n"
-        } else {
-            "\n"
-        });
-        verified?;
-    }
+    check_sum(worker, upload, checksum)?;
     worker.log(format!("target node: {}", worker.context.site.node));
     worker.log(format!("target file: {}", target.display()));
     worker.log(format!("file size is: {}", human(upload.size()?)));
@@ -132,6 +128,19 @@ pub(crate) fn import(
     staged.finish(target)?;
     worker.log("finished file import successfully");
     Ok(())
+}
+
+/// Compares an upload with what its user said of it, if anything.
+fn check_sum(worker: &mut Worker, upload: &mut Upload, checksum: Option<&Checksum>) -> Result<(), TaskError> {
+    let Some(checksum) = checksum else { return Ok(()) };
+    worker.print("calculating checksum...");
+    let verified = checksum::verify(&mut upload.file, checksum, worker);
+    worker.print(if verified.is_ok() {
+        "OK, checksum verified\n"
+    } else {
+        "\n"
+    });
+    verified
 }
 
 /// A complete file in its directory, under a name that nobody lists; removed unless it is put in its place.

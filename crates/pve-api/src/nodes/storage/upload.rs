@@ -1,4 +1,5 @@
-//! Uploads: the HTTP server has put the file into the spool, a task takes it from there.
+//! Uploads: the HTTP server has put the file into the spool, a task takes it from there, to a storage of this node or of
+//! another one.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,6 +12,7 @@ use pve_storage::upload::upload_name;
 use pve_storage::{Content, StorageError, Storages};
 use serde_json::Value;
 
+use super::super::terminal::other_node;
 use crate::storage::storage_id;
 use crate::task;
 
@@ -35,10 +37,8 @@ pub(super) async fn upload(call: Call) -> ApiResult {
 fn order(call: &Call, spooled: &Path) -> Result<ImportUpload, ApiError> {
     let storages = Storages::open(&call.context)?;
     let storage = storage_id(call)?;
-    if !call.is_for_this_node() {
-        return Err(StorageError::NotYet("an upload to another node").into());
-    }
-    let config = storages.check_enabled(&storage, None)?;
+    let node = other_node(call)?;
+    let config = storages.check_enabled(&storage, node.as_ref())?;
     let content = call.params.parse("content");
     let content: Content = content.ok().flatten().unwrap_or(Content::None);
     if !config.kind.is_file_based() {
@@ -55,6 +55,7 @@ fn order(call: &Call, spooled: &Path) -> Result<ImportUpload, ApiError> {
         file_name: file_name.map_err(|error| ApiError::parameter("filename", error.to_string()))?,
         upload: PathBuf::from(spooled),
         checksum: checksum(call),
+        node,
     })
 }
 
