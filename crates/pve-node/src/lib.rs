@@ -5,12 +5,14 @@
 //! | [`certificates`] | keys and certificates that must be there before the web side can serve: [`updatecerts`] |
 //! | [`console`] | what every console of the node needs: ports, one client, a relay |
 //! | [`terminal`] | terminals: a shell of the node, and what xterm.js speaks |
+//! | [`journal`] | the log of the host, a window of it |
 //! | [`status`] | what the host is doing: CPU, memory, file system, network, kernel |
 //!
 //! Not here yet: network configuration, time, services and disks.
 
 pub mod certificates;
 pub mod console;
+pub mod journal;
 pub mod status;
 pub mod terminal;
 

@@ -1,6 +1,7 @@
 //! `/nodes`
 
 mod index;
+mod journal;
 pub(crate) mod node_row;
 pub(crate) mod qemu;
 mod rrddata;
@@ -19,6 +20,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_NODES, |call| Box::pin(index::nodes(call)));
     registry.bind(id::GET_NODES_NODE, |call| Box::pin(index::node(call)));
     registry.bind(id::GET_NODES_NODE_STATUS, |call| Box::pin(status::read(call)));
+    registry.bind(id::GET_NODES_NODE_JOURNAL, |call| Box::pin(journal::journal(call)));
     qemu::register(registry);
     rrddata::register(registry);
     storage::register(registry);
