@@ -81,6 +81,8 @@ const TYPES: [(&str, &str, bool); 21] = [
 ];
 /// Most directories of one alias: documentation has a few hundred.
 const MAX_DIRECTORIES: usize = 4096;
+/// Most of a page's template that is read; those that there are have a few KiB.
+const MAX_TEMPLATE: u64 = 1 << 20;
 /// Files up to this size are sent from memory.
 const WHOLE: u64 = 64 * 1024;
 
@@ -147,7 +149,7 @@ impl Files {
     /// Where the file of a path would be.
     fn place(&self, path: &str) -> Option<PathBuf> {
         if let Some((_, file)) = SINGLE.iter().find(|(url, _)| *url == path) {
-            return Some(self.base.join(file));
+            return self.below(file);
         }
         let (prefix, name) = path.split_at(path.rfind('/')? + 1);
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -155,6 +157,47 @@ impl Files {
             return None;
         }
         Some(self.directories.get(prefix)?.join(name))
+    }
+
+    /// The template of a page, in a directory below `/usr/share`: read each time, so that what was installed just now is
+    /// there. `None` where there is none.
+    pub(crate) fn template(&self, directory: &str) -> Option<String> {
+        let path = format!("{directory}/index.html.tpl");
+        let file = self.own(&path)?;
+        let mut text = String::new();
+        match file.take(MAX_TEMPLATE).read_to_string(&mut text) {
+            Ok(_) => Some(text),
+            Err(error) => {
+                log::error!("unable to read '{BASE}/{path}' - {}", errno_text(&error));
+                None
+            }
+        }
+    }
+
+    /// When something below `/usr/share` was changed.
+    pub(crate) fn modified(&self, path: &str) -> Option<SystemTime> {
+        fs::metadata(self.below(path)?).ok()?.modified().ok()
+    }
+
+    /// How a file below `/usr/share` begins.
+    pub(crate) fn first_bytes(&self, path: &str, length: u64) -> Option<String> {
+        let mut bytes = Vec::new();
+        self.own(path)?.take(length).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// A path below `/usr/share`, if there is such a directory.
+    fn below(&self, path: &str) -> Option<PathBuf> {
+        (!self.base.as_os_str().is_empty()).then(|| self.base.join(path))
+    }
+
+    /// A regular file below `/usr/share`, opened.
+    fn own(&self, path: &str) -> Option<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        let file = options.open(self.below(path)?).ok()?;
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        (is_file && self.holds(&file)).then_some(file)
     }
 
     /// Opens the file of a path.

@@ -17,7 +17,8 @@
 //! | [`tunnel`] | the relay of SPICE viewers, on a port of its own and without the steps above |
 //! | `format`, `html` | json, extjs, htmljs, spiceconfig, png; html |
 //! | [`files`] | the static files of a web interface |
-//! | `start_page`, `openapi` | what the server says of itself without login |
+//! | `index` | the page at `/`: of the web interface that is installed, or of our own |
+//! | `openapi` | what the server says of itself without login |
 //! | `answer` | status line and headers |
 //! | `refusal` | why a request is refused before any handler sees it |
 //! | `compress`, `stream` | a body is compressed, or read while it is sent |
@@ -42,6 +43,7 @@ mod format;
 mod forward;
 pub mod head;
 mod html;
+mod index;
 mod local;
 pub mod metrics;
 pub mod multipart;
@@ -51,7 +53,6 @@ mod refusal;
 mod second;
 mod serve;
 pub mod server;
-mod start_page;
 mod stream;
 pub mod tls;
 mod transport;

@@ -13,6 +13,7 @@ mod formats;
 mod forwarding;
 mod http2;
 mod http2_abuse;
+mod index;
 mod nodes;
 mod support;
 mod tls;

@@ -1,4 +1,5 @@
-//! The page at `/`, for whoever opens the address in a browser: what this is and how to talk to it.
+//! The page where no web interface is installed: what this is, how to talk to it, and where an interface would be looked
+//! for.
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -6,7 +7,9 @@ use http::StatusCode;
 use crate::answer::{Answer, Payload};
 
 /// The page; it tells nothing that is not public.
-pub(crate) fn page(host: Option<&str>) -> Answer {
+///
+/// `missing` is what the visitor wanted, and `directory` where its template would be, below `/usr/share`.
+pub(super) fn page(host: Option<&str>, missing: &str, directory: &str) -> Answer {
     // A host is a name, an address and a port: whatever else a client claims is not put on a page.
     let fits =
         |host: &&str| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b));
@@ -22,7 +25,13 @@ pub(crate) fn page(host: Option<&str>) -> Answer {
          printf %s \"$PASSWORD\" | curl -k -d username=root@pam --data-urlencode password@- \
          https://{host}/api2/json/access/ticket</pre>\n\
          <p>Send the ticket as the cookie <code>PVEAuthCookie</code>, percent-encoded, and with every request that\n\
-         changes something the token as the header <code>CSRFPreventionToken</code>.</p>\n</body>\n</html>\n"
+         changes something the token as the header <code>CSRFPreventionToken</code>.</p>\n\
+         <h2>To look around</h2>\n<ul>\n\
+         <li><a href=\"/api2/html\">The API as pages</a></li>\n\
+         <li><a href=\"/api2/openapi.json\">Its description for machines</a> (OpenAPI)</li>\n</ul>\n\
+         <h2>A web interface</h2>\n<p>Here would be {missing}, if it were installed: its page is\n\
+         <code>/usr/share/{directory}/index.html.tpl</code>, and what belongs to it is served when pveproxy is reloaded.\n\
+         </p>\n</body>\n</html>\n"
     );
     Answer::new(StatusCode::OK, "")
         .with_type("text/html; charset=utf-8")
