@@ -98,6 +98,21 @@ pub fn wants_keep_alive<B>(request: &Request<B>) -> bool {
     request.version() != Version::HTTP_10 || !connection.is_empty()
 }
 
+/// Whether a browser says that a page of another site has sent the request. Clients that are no browsers say nothing.
+pub(crate) fn is_from_another_site(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    if let Some(site) = text("Sec-Fetch-Site") {
+        return !matches!(site, "same-origin" | "none");
+    }
+    // Older browsers; a page that hides where it is from says `null`.
+    text("Origin").is_some_and(|origin| {
+        let from = origin.split_once("://").map(|(_, from)| from);
+        !from
+            .zip(host(headers))
+            .is_some_and(|(from, host)| from.eq_ignore_ascii_case(host))
+    })
+}
+
 /// The client's address as one of our own proxies reports it.
 pub fn reported_client(headers: &HeaderMap) -> Option<IpAddr> {
     headers.get("PVEClientIP")?.to_str().ok()?.parse().ok()

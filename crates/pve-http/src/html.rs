@@ -23,6 +23,9 @@ const ROOT: &str = "/api2/html";
 /// The call that logs in, and its page.
 const LOGIN: &str = "/access/ticket";
 
+/// Why the form of another site logs nobody in: its visitor would go on under a name that is not his.
+pub(crate) const FOREIGN_LOGIN: &str = "the login form was sent by a page of another site\n";
+
 /// A page about a call.
 pub(crate) struct Page {
     title: &'static str,
@@ -57,12 +60,18 @@ impl Page {
         }
     }
 
+    /// Whether the request is the form that logs in.
+    pub(crate) fn is_login(&self) -> bool {
+        self.path == LOGIN && self.verb == Verb::Post
+    }
+
     /// What a call answered.
     pub(crate) fn reply(&self, data: &Value) -> Answer {
         if self.path == LOGIN {
             return match data.get("ticket").and_then(Value::as_str) {
                 Some(ticket) if self.verb == Verb::Post => {
-                    Answer::redirect(StatusCode::MOVED_PERMANENTLY, "Moved", ROOT)
+                    // The browser is to fetch that page now, and to send the form again to nobody.
+                    Answer::redirect(StatusCode::SEE_OTHER, "See Other", ROOT)
                         .with_header(SET_COOKIE, &credentials::cookie(ticket))
                 }
                 _ => self.page(StatusCode::OK, "", LOGIN_FORM),
@@ -167,7 +176,7 @@ const LOGIN_FORM: &str = "<form method=\"post\" action=\"/api2/html/access/ticke
     <p><button type=\"submit\">Log in</button></p>\n</form>\n";
 
 /// A token for the user who looks at the page.
-fn token(pipeline: &Pipeline, caller: &AuthId) -> Option<String> {
+pub(crate) fn token(pipeline: &Pipeline, caller: &AuthId) -> Option<String> {
     let AuthId::User(user) = caller else { return None };
     AccessControl::load(&pipeline.context).ok()?.csrf_token(user).ok()
 }
@@ -244,7 +253,7 @@ mod tests {
         let done = page(Verb::Post, LOGIN).reply(&json!({"ticket": "PVE:root@pam:65B0C0DE::aGVsbG8+/w=="}));
         assert_eq!(
             (done.status, done.message.as_str()),
-            (StatusCode::MOVED_PERMANENTLY, "Moved")
+            (StatusCode::SEE_OTHER, "See Other")
         );
         assert_eq!(done.headers["location"], "/api2/html");
         assert_eq!(

@@ -55,6 +55,15 @@ pub(crate) struct Terms {
     pub(crate) idle: Duration,
 }
 
+/// How long a body may be, by what is known of it before it is read: on HTTP/2 it need not announce its length.
+pub(crate) fn longest(headers: &HeaderMap, body: &Incoming) -> u64 {
+    match content_length(headers) {
+        Some(length) => length,
+        None if body.is_end_stream() => 0,
+        None => MAX_BODY,
+    }
+}
+
 /// The announced length of the body.
 pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()

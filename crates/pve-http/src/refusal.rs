@@ -56,6 +56,9 @@ pub(crate) enum Refusal {
     /// The body exceeds the limit.
     #[error("for data too large")]
     TooLarge,
+    /// The same user's other large bodies take all the room that there is for them.
+    #[error("too many large requests at once")]
+    Busy,
     /// The body's type is none we decode (the unbalanced quote is upstream's).
     #[error("upload 'Content-Type '{0}' not implemented")]
     ContentType(String),
@@ -115,6 +118,7 @@ impl Refusal {
             Self::NoHost | Self::Json(_) | Self::UnknownField(_) | Self::TmpFileName | Self::ProxyUri => 400,
             Self::LengthRequired => 411,
             Self::HeadTooLarge => 431,
+            Self::Busy => 503,
             Self::NoSuchFile(_)
             | Self::IsDirectory(_)
             | Self::OpenFile { .. }

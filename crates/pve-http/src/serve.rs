@@ -24,13 +24,14 @@ use crate::files;
 use crate::format::Format;
 use crate::forward;
 use crate::head::{self, Place};
-use crate::html::Page;
+use crate::html::{self, Page};
+use crate::index::{self, Visit};
 use crate::metrics;
 use crate::openapi;
 use crate::params::{self, Encoding, Input};
 use crate::refusal::Refusal;
+use crate::server::bodies::Room;
 use crate::server::{Connection, Shared};
-use crate::start_page;
 use crate::transport::Transport;
 use crate::upload::{self, SpoolFile};
 use crate::websocket::{self, Backend};
@@ -91,7 +92,16 @@ impl Connection {
         self.note_real_ip(request.headers(), entry);
         match head::place(request.uri().path()) {
             Place::Start if verb == Verb::Get && self.shared.pipeline.role == Role::Web => {
-                Ok(start_page::page(head::host(request.headers())))
+                let head = self.request_head(&request, verb, String::new());
+                let visit = Visit::new(request.uri().query().unwrap_or_default(), request.headers());
+                let shared = &self.shared;
+                Ok(Box::pin(index::answer(
+                    &shared.pipeline,
+                    shared.config.files.as_ref(),
+                    head,
+                    visit,
+                ))
+                .await)
             }
             Place::Start => Err(Refusal::NoSuchFile("/".to_owned())),
             Place::Description if verb == Verb::Get => {
@@ -139,11 +149,23 @@ impl Connection {
             format: format_name.to_owned(),
         })?;
         let page = (format == Format::Html).then(|| Page::new(&self.shared.pipeline, &admitted));
+        if let Some(page) = page.as_ref().filter(|page| page.is_login())
+            && head::is_from_another_site(request.headers())
+        {
+            return Ok(page.error(&ApiError::status(403, html::FOREIGN_LOGIN)));
+        }
         let wants_websocket =
             admitted.head.verb == Verb::Get && websocket::is_wanted(&admitted.head.path, request.headers());
         let upgrade = wants_websocket.then(|| hyper::upgrade::on(&mut request));
         let target = head::target(&request).to_owned();
         let (parts, body) = request.into_parts();
+        let room = match &admitted.caller {
+            Some(caller) if !is_upload => {
+                let length = params::longest(&parts.headers, &body).min(params::MAX_BODY);
+                self.shared.bodies.room(caller, length).await?
+            }
+            _ => None,
+        };
         let (input, spool) = if is_upload {
             Box::pin(self.upload(&parts, body)).await?
         } else {
@@ -155,6 +177,7 @@ impl Connection {
             input,
             spool,
             accept_encoding: self.shared.accept_encoding(&parts.headers),
+            _room: room,
         };
         let shared = Arc::clone(&self.shared);
         // A client that hangs up does not stop a change half-way.
@@ -324,6 +347,8 @@ struct Job {
     input: Input,
     spool: Option<SpoolFile>,
     accept_encoding: Option<String>,
+    /// Taken until the call has ended, for its body.
+    _room: Option<Room>,
 }
 
 /// What came of it.

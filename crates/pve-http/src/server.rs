@@ -7,6 +7,7 @@
 //! The notice comes first because closing at once loses requests that are on their way (reference 12 §6). Consoles
 //! live on in tasks of their own; [`Server::run`] returns when the last of them has ended.
 
+pub(crate) mod bodies;
 mod crowd;
 mod http2;
 
@@ -29,6 +30,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+
+use bodies::Bodies;
 
 use crate::access_log::Entry;
 use crate::config::{Limits, ServerConfig};
@@ -61,6 +64,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) config: ServerConfig,
     pub(crate) forwarder: Forwarder,
+    /// What the bodies of calls take.
+    pub(crate) bodies: Bodies,
     /// Requests on HTTP/2 that may still be answered at the same time.
     streams: Arc<Semaphore>,
 }
@@ -168,6 +173,7 @@ impl Server {
         let limits = self.config.limits.clone();
         let daemon = SocketAddr::new(self.pipeline.context.site.address, self.config.daemon_port);
         let shared = Arc::new(Shared {
+            bodies: Bodies::default(),
             forwarder: Forwarder::new(
                 daemon,
                 limits.backend_idle,
@@ -330,7 +336,7 @@ async fn converse(connection: Connection, transport: Transport) {
         async move {
             connection.place.works();
             let answer = serve(Arc::clone(&connection), request).await;
-            connection.place.waits_for_guest();
+            connection.place.waits_for_visitor();
             answer
         }
     });
@@ -348,8 +354,8 @@ async fn converse(connection: Connection, transport: Transport) {
                     std::pin::Pin::new(&mut http).graceful_shutdown();
                 }
             }
-            is_guest = connection.place.asked_to_leave() => {
-                if !is_guest {
+            is_visitor = connection.place.asked_to_leave() => {
+                if !is_visitor {
                     return;
                 }
                 // The last answer may still be on its way.

@@ -5,13 +5,13 @@
 //! knocks, one connection that waits for its client is asked to end:
 //!
 //! ```text
-//! accepted ──▶ waits (stranger) ──whole head──▶ works ──answered──▶ waits (guest) ──whole head──▶ works …
+//! accepted ──▶ waits (stranger) ──whole head──▶ works ──answered──▶ waits (visitor) ──whole head──▶ works …
 //!                    ▲                            │
 //!                    └────────body expected───────┘
 //! ```
 //!
-//! Strangers go before guests, who have had an answer on this connection, and among them the oldest first. What works is
-//! never disturbed. A client in good faith is a stranger for some milliseconds, and finds that an idle connection was
+//! Strangers go before visitors, who have had an answer on this connection, and among them the oldest first. What works
+//! is never disturbed. A client in good faith is a stranger for some milliseconds, and finds that an idle connection was
 //! closed, as may happen at any time.
 
 use std::collections::HashMap;
@@ -29,8 +29,8 @@ use tokio::time::{sleep, timeout};
 const LULL: Duration = Duration::from_millis(20);
 /// How long who was asked to leave has for it, before the next one is asked.
 const FAREWELL: Duration = Duration::from_millis(50);
-/// Marks the numbers of guests: all of them are larger than any stranger's.
-const GUEST: u64 = 1 << 63;
+/// Marks the numbers of visitors: all of them are larger than any stranger's.
+const VISITOR: u64 = 1 << 63;
 /// The number of who does not wait.
 const WORKS: u64 = 0;
 
@@ -197,8 +197,8 @@ impl Place {
     }
 
     /// The client's turn, after an answer.
-    pub(super) fn waits_for_guest(&self) {
-        self.wait(GUEST);
+    pub(super) fn waits_for_visitor(&self) {
+        self.wait(VISITOR);
     }
 
     fn wait(&self, standing: u64) {
@@ -217,13 +217,13 @@ impl Place {
         self.state.since.store(WORKS, Ordering::Relaxed);
     }
 
-    /// Ready when the connection is to end, which is never while it works. Whether it is a guest's.
+    /// Ready when the connection is to end, which is never while it works. Whether it is a visitor's.
     pub(crate) async fn asked_to_leave(&self) -> bool {
         loop {
             self.state.asked.notified().await;
             let since = self.state.since.load(Ordering::Relaxed);
             if since != WORKS && self.state.is_asked.load(Ordering::Relaxed) {
-                return since & GUEST != 0;
+                return since & VISITOR != 0;
             }
         }
     }
@@ -261,10 +261,10 @@ mod tests {
     fn strangers_go_first_and_the_oldest_of_them() {
         let crowd = crowd();
         let places: Vec<Place> = (0..4).map(|_| crowd.enter()).collect();
-        let [guest, busy, second, first] = places.as_slice() else {
+        let [visitor, busy, second, first] = places.as_slice() else {
             panic!()
         };
-        guest.waits_for_guest();
+        visitor.waits_for_visitor();
         busy.works();
         second.waits_for_stranger();
         let mut order = Vec::new();
@@ -279,7 +279,7 @@ mod tests {
                 [true, false, true, true],
             ]
         );
-        assert!(is_asked(first) && is_asked(second) && is_asked(guest) && !is_asked(busy));
+        assert!(is_asked(first) && is_asked(second) && is_asked(visitor) && !is_asked(busy));
     }
 
     #[tokio::test]
@@ -291,9 +291,9 @@ mod tests {
         let mut asked = Box::pin(place.asked_to_leave());
         let now = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx))).await;
         assert!(now.is_pending());
-        place.waits_for_guest();
+        place.waits_for_visitor();
         assert!(crowd.make_room());
-        assert!(asked.await, "a guest");
+        assert!(asked.await, "a visitor");
     }
 
     #[test]

@@ -98,8 +98,8 @@ pub(super) async fn converse(connection: Connection, transport: Transport) {
                 leaving = Some(Instant::now());
                 http.as_mut().graceful_shutdown();
             }
-            is_guest = connection.place.asked_to_leave() => {
-                if !is_guest || hurried {
+            is_visitor = connection.place.asked_to_leave() => {
+                if !is_visitor || hurried {
                     return;
                 }
                 hurried = true;
@@ -316,7 +316,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if self.life.end() {
-            self.connection.place.waits_for_guest();
+            self.connection.place.waits_for_visitor();
         }
     }
 }

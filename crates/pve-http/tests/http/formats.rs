@@ -109,10 +109,44 @@ async fn html_sends_strangers_to_its_form() {
         .await;
     assert_eq!(
         (answer.line.as_str(), answer.header("Location")),
-        ("HTTP/1.1 301 Moved", Some("/api2/html"))
+        ("HTTP/1.1 303 See Other", Some("/api2/html"))
     );
     assert_eq!(
         answer.header("Set-Cookie"),
         Some("PVEAuthCookie=PVE%3Aroot%40pam%3A65B0C0DE%3A%3AaGVsbG8%2B%2Fw%3D%3D; path=/; secure; SameSite=Lax;")
     );
+}
+
+/// Who is sent to us by a page of another site is not logged in under that page's name.
+#[tokio::test]
+async fn a_form_of_another_site_logs_nobody_in() {
+    let server = Lab::new().serve(Role::Root, registry(), |_| {});
+    for (headers, expected) in [
+        ("Origin: https://evil.example\r\n", "403"),
+        ("Origin: null\r\n", "403"),
+        ("Sec-Fetch-Site: cross-site\r\n", "403"),
+        ("Sec-Fetch-Site: same-site\r\nOrigin: https://node1:8006\r\n", "403"),
+        ("Sec-Fetch-Site: same-origin\r\n", "303"),
+        ("Origin: https://node1:8006\r\n", "303"),
+        ("", "303"),
+    ] {
+        let form = "username=root@pam&password=secret";
+        let answer = server.send("POST", "/api2/html/access/ticket", headers, form).await;
+        assert!(
+            answer.line.starts_with(&format!("HTTP/1.1 {expected} ")),
+            "{headers}: {}",
+            answer.line
+        );
+        assert_eq!(answer.header("Set-Cookie").is_some(), expected == "303", "{headers}");
+    }
+    // Scripts of other sites cannot read an answer, so other formats are as ever.
+    let answer = server
+        .send(
+            "POST",
+            "/api2/json/access/ticket",
+            "Origin: https://evil.example\r\n",
+            "username=root@pam&password=secret",
+        )
+        .await;
+    assert_eq!(answer.line, "HTTP/1.1 200 OK");
 }
