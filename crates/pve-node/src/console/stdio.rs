@@ -12,6 +12,8 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 /// How long what the other side still says is listened to when there is no more input.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes that are passed on at once.
+const BUFFER: usize = 64 << 10;
 
 /// Carries bytes until the socket ends, the input does, or the byte `escape` is typed.
 ///
@@ -28,16 +30,30 @@ pub fn run(mut socket: UnixStream, escape: Option<u8>) -> io::Result<()> {
     let mut to = socket.try_clone()?;
     // It ends with the process: nothing makes it stop waiting for a key.
     std::thread::spawn(move || {
-        let _ = io::copy(&mut input, &mut to);
+        let _ = pass_on(&mut input, &mut to);
         let _ = to.shutdown(Shutdown::Write);
         if !input.has_ended {
             std::thread::sleep(GOODBYE);
         }
         let _ = to.shutdown(Shutdown::Both);
     });
-    match io::copy(&mut socket, &mut output) {
+    match pass_on(&mut socket, &mut output) {
         Err(error) if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Err(error),
         _ => output.flush(),
+    }
+}
+
+/// Passes on bytes to the end, by reading and writing. `io::copy` would have the kernel move them into a pipe, which it
+/// locks for as long as it waits for the socket: whoever reads that pipe, as ssh's server does, would wait as long.
+fn pass_on(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(buffer.get(..read).unwrap_or_default())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
