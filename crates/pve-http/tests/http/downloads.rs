@@ -116,11 +116,17 @@ impl Read for Broken {
     }
 }
 
-/// Half a file must not look like a whole one.
+/// Half a file must not look like a whole one: the connection breaks off, or the answer is an error where the first
+/// daemon broke off before its head was out.
 #[tokio::test]
 async fn a_download_that_fails_breaks_off() {
     let (_daemon, server) = serve(|_: Call| Box::pin(async { download(Content::Stream(Box::new(Broken(false)))) }));
-    let mut body = ask(&server).await.into_body();
+    let response = ask(&server).await;
+    if response.status() == 596 {
+        return;
+    }
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
     let mut outcome = Ok(());
     while let Some(frame) = soon(body.frame()).await {
         outcome = frame.map(drop);
