@@ -28,11 +28,13 @@ type Value = Arc<dyn Any + Send + Sync>;
 /// Values by path and kind. When there are too many, all are dropped and made anew.
 pub(crate) struct Kept {
     limit: usize,
-    values: LazyLock<Mutex<HashMap<Key, (Option<Stamp>, Value)>>>,
+    values: LazyLock<Mutex<Values>>,
 }
 
 /// The path as bytes, not as components, which are slow to hash; and what tells apart what is made of one file.
 type Key = (OsString, &'static str);
+
+type Values = HashMap<Key, (Option<Stamp>, Value)>;
 
 impl Kept {
     const fn new(limit: usize) -> Self {
@@ -76,7 +78,7 @@ impl Kept {
         Ok(value)
     }
 
-    fn values(&self) -> MutexGuard<'_, HashMap<Key, (Option<Stamp>, Value)>> {
+    fn values(&self) -> MutexGuard<'_, Values> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -310,10 +310,11 @@ impl Task for Vnc {
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
         worker.log(format!("starting vnc proxy {}", worker.upid));
         let site = &worker.context.site;
-        Ok(match &self.far {
+        match &self.far {
             None => vnc::serve(site, self.vmid, self.port, &self.password)?,
             Some(command) => vnc::serve_far(site, command, self.port, &self.password)?,
-        })
+        }
+        Ok(())
     }
 }
 
