@@ -7,8 +7,8 @@
 //! | [`permissions`] | who may do what where |
 //! | [`rights`] | the checks that handlers make themselves |
 //! | [`check`] | the permission expressions of the contract |
-//! | [`domains`], [`password`], [`pam`] | realms, and where their passwords are |
-//! | [`tfa`] | who has a second factor |
+//! | [`domains`], [`password`], [`pam`] | realms and changes of them, and where their users' passwords are |
+//! | [`tfa`] | second factors: who has which, answers, locks, changes |
 //! | [`ticket`], [`secret`], [`token`] | what proves who somebody is |
 //! | [`credentials`] | where a request carries it |
 //! | [`access_control`] | all of that for one request |

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`certificates`] | keys and certificates that must be there before the web side can serve: [`updatecerts`] |
 //! | [`console`] | what every console of the node needs: ports, one client, a relay |
-//! | [`terminal`] | terminals: a shell of the node, and what xterm.js speaks |
+//! | [`terminal`] | terminals: as text for xterm.js, and as VNC and SPICE displays; a shell of the node behind them |
 //! | [`journal`] | the log of the host, a window of it |
 //! | [`status`] | what the host is doing: CPU, memory, file system, network, kernel |
 //!

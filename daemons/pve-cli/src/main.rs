@@ -1,5 +1,5 @@
-//! `pve-cli`: the command lines, in one binary. It is the tool whose name it is called by – a link `vma` to it – or the
-//! one that its first argument names.
+//! `pve-cli`: the command lines, in one binary. It is the tool whose name it is called by – a link `qm` or `vma` to it –
+//! or the one that its first argument names.
 //!
 //! | module | tool |
 //! |---|---|

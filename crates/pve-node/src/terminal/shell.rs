@@ -1,4 +1,4 @@
-//! A shell of the node behind a terminal (reference 09 §19).
+//! A program behind a terminal: a shell of the node (reference 09 §19), or what leads to a console of another one.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -5,8 +5,9 @@
 //!                         rename, or copy from another file system ┘        rename, fsync of DIR ┘
 //! ```
 //!
-//! `send` does the same with a storage of another node. Nothing half-done is ever under the final name, and whatever happens the upload is gone afterwards: by then it has
-//! been taken over or it is removed. All of it goes by the open file, since others may write to `/var/tmp`.
+//! `send` does the same with a storage of another node. Nothing half-done is ever under the final name, and whatever
+//! happens the upload is gone afterwards: by then it has been taken over or it is removed. All of it goes by the open
+//! file, since others may write to `/var/tmp`.
 
 mod checksum;
 mod content;

@@ -28,8 +28,8 @@ use crate::kind::Content;
 const POLL: Duration = Duration::from_millis(100);
 /// Most of what the other node's command complains of that is kept.
 const MAX_COMPLAINT: u64 = 16 << 10;
-/// What runs there: the base directory, the mount point or nothing, the target, its size. Everything that can be written
-/// is checked before a byte is sent.
+/// What runs there: the base directory, the mount point or nothing, the target, its size. What must be there
+/// is looked at before a byte is written.
 const SCRIPT: &str = r#"set -eu
 umask 022
 base=$1 mount=$2 target=$3 size=$4

@@ -12,7 +12,8 @@
 //! | `viewer` | one client: the loop, its wishes, pictures for it |
 //! | `pixels`, `encode` | pixels as the client wants them: Raw, Hextile, ZRLE |
 //!
-//! Not here: TLS, and so viewers that connect without a websocket; which emulator and font, and why: decision 0015.
+//! Not here: the emulated terminal, its looks, and what keys and the mouse mean to it ([`super::screen`], decision 0015);
+//! TLS, and so viewers that connect without a websocket.
 
 mod encode;
 mod messages;

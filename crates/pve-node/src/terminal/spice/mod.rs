@@ -10,13 +10,15 @@
 //! |---|---|
 //! | [`link`] | how each channel begins: its kind, and the password |
 //! | [`messages`] | what a client says then |
+//! | `input` | numbers out of a client's bytes |
 //! | `key` | what the password is sent under |
 //! | `channel` | one channel: TLS, and what waits to be sent |
 //! | `server` | one session: its channels, the screen, the shell |
 //! | `draw` | what the server says |
 //! | `keyboard`, `layout` | a PC's key codes, and what the keys bear |
 //!
-//! Not here: sound, cursors, agents (and so the user's clipboard, and another size), migration, connections without TLS.
+//! Not here: the emulated terminal, and what keys and the mouse mean to it ([`super::screen`]); sound, cursors, agents
+//! (and so the user's clipboard, and another size), migration, connections without TLS.
 //! Why a server of our own, and what of it is whose: decision 0017.
 
 mod channel;
