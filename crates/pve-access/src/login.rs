@@ -184,6 +184,7 @@ impl AccessControl {
         let password =
             password.ok_or_else(|| AccessError::parameter(parameter, "password is required to modify user"))?;
         self.check_password(caller.user(), password, client)
+            .inspect_err(|error| log_failure(client, caller.user().as_str(), error))
     }
 
     fn describe_login(&self, user: UserId, session: Option<Session>, is_half: bool) -> Login {

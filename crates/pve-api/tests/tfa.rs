@@ -172,6 +172,26 @@ fn a_factor_that_does_not_fit_is_refused() {
     );
 }
 
+/// The file must keep room for locks.
+#[test]
+fn nobody_fills_the_file_of_factors() {
+    let lab = lab();
+    let totp =
+        |uri: &str| json!({"type": "totp", "description": "d", "totp": uri, "value": code(&lab), "password": PASSWORD});
+    let long = format!("{URI}{}", "x".repeat(1024));
+    assert_eq!(
+        add(&lab, "alice@pve", totp(&long)),
+        Err(ApiError::parameter("totp", "may only be 1024 characters long"))
+    );
+    for _ in 0..32 {
+        add(&lab, "alice@pve", totp(URI)).unwrap();
+    }
+    assert_eq!(
+        add(&lab, "alice@pve", totp(URI)),
+        Err(plain("'alice@pve' has 32 TOTP factors already - remove one first"))
+    );
+}
+
 #[test]
 fn codes_and_recovery_keys_open_once() {
     let lab = lab();

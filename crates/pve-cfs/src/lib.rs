@@ -33,7 +33,7 @@ pub mod tree;
 
 pub use cluster_log::{ClusterLog, Priority, service_name};
 pub use error::CfsError;
-pub use files::{Cfs, Stamp};
+pub use files::{Cfs, MAX_FILE, Stamp};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};
 pub use members::{Cluster, Member, Members};

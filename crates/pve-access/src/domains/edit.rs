@@ -84,6 +84,8 @@ pub fn update(context: &Context, realm: &str, params: &Params) -> Result<(), Acc
             clear_default(file);
         }
         file.insert(section);
+        // What the file cannot be must not cost the old password.
+        text(file)?;
         match password {
             Some(password) => set_password(cfs, realm, password)?,
             None if deleted.contains(&PASSWORD) => forget_password(cfs, realm),
@@ -148,10 +150,12 @@ fn clear_default(file: &mut SectionFile) {
 }
 
 fn write(cfs: &Cfs, file: &SectionFile) -> Result<(), AccessError> {
-    let text = file
-        .write(format())
-        .map_err(|error| AccessError::plain(error.to_string()))?;
-    Ok(cfs.write(DOMAINS_CFG, text.as_bytes())?)
+    Ok(cfs.write(DOMAINS_CFG, text(file)?.as_bytes())?)
+}
+
+fn text(file: &SectionFile) -> Result<String, AccessError> {
+    file.write(format())
+        .map_err(|error| AccessError::plain(error.to_string()))
 }
 
 /// Whether the connection can be tried is not known here: nothing connects to directories yet.

@@ -1,7 +1,7 @@
 //! Adding, changing and removing second factors (reference 02 §8.6, §8.8). Whether the caller is who it says is
 //! asked before ([`crate::AccessControl::reauthenticate`]).
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, MAX_FILE};
 use pve_schema::Context;
 use pve_schema::ids::UserId;
 
@@ -13,6 +13,12 @@ use super::{IN_TFA_CFG, TfaConfig, old_keys, recovery};
 use crate::domains::Realm;
 use crate::edit;
 use crate::error::AccessError;
+use crate::store::TFA_CFG;
+
+/// Most bytes of an `otpauth` URI: ten times what devices make.
+const MAX_URI: usize = 1024;
+/// Most devices of one user. With both limits nobody fills the file, in which locks must always find room.
+const MAX_TOTP: usize = 32;
 
 /// A factor to be added, as a client sent it.
 #[derive(Clone, Copy, Default)]
@@ -94,6 +100,12 @@ fn add_totp(context: &Context, id: &UserId, new: NewFactor<'_>) -> Result<String
         ));
     };
     let description = description(new)?;
+    if uri.len() > MAX_URI {
+        return Err(AccessError::parameter(
+            "totp",
+            format!("may only be {MAX_URI} characters long"),
+        ));
+    }
     let totp = Totp::parse(uri).map_err(|error| AccessError::plain(error.to_string()))?;
     if totp.matching_step(code, context.now()).is_none() {
         return Err(AccessError::plain("failed to verify TOTP challenge"));
@@ -110,7 +122,16 @@ fn add_totp(context: &Context, id: &UserId, new: NewFactor<'_>) -> Result<String
     };
     let entry_id = entry.id.clone();
     super::edit(context, |config| {
-        config.users.entry(id.clone()).or_default().totp.push(entry);
+        let factors = config.users.entry(id.clone()).or_default();
+        if factors.totp.len() >= MAX_TOTP {
+            return Err(AccessError::plain(format!(
+                "'{id}' has {MAX_TOTP} TOTP factors already - remove one first"
+            )));
+        }
+        factors.totp.push(entry);
+        if config.print()?.len() > MAX_FILE / 4 * 3 {
+            return Err(AccessError::plain(format!("{TFA_CFG} has no room for more factors")));
+        }
         Ok(entry_id)
     })
 }

@@ -12,7 +12,7 @@ use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
 use pve_schema::Param;
 
 /// Parameters whose values are for nobody's eyes.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 9] = [
     "password",
     "confirmation-password",
     "totp",
@@ -21,6 +21,8 @@ const SECRETS: [&str; 8] = [
     "otp",
     "client-key",
     "keys",
+    // Holds the key for the server of Yubico codes.
+    "tfa",
 ];
 
 /// The most characters of one value that a line holds: enough for any name, too few to fill a log.
@@ -67,7 +69,7 @@ fn line(call: &Call, error: Option<&ApiError>) -> String {
     for (name, value) in call.params.iter() {
         let shown = match value {
             _ if SECRETS.contains(&name) => "…".to_owned(),
-            Param::Text(text) => text.chars().take(MAX_VALUE).collect(),
+            Param::Text(text) => word(&text.chars().take(MAX_VALUE).collect::<String>()),
             Param::List(_) | Param::Map(_) => "…".to_owned(),
         };
         line.push_str(&format!(" {name}={shown}"));
@@ -84,22 +86,31 @@ fn line(call: &Call, error: Option<&ApiError>) -> String {
     printable(&line)
 }
 
+/// A value as one word of the line: in quotes where a blank in it could be taken for the end, or a quote for such quotes.
+fn word(text: &str) -> String {
+    if text.contains([' ', '"']) {
+        format!("{text:?}")
+    } else {
+        text.to_owned()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use pve_contract::find;
-    use pve_schema::{Params, Site};
+    use pve_schema::Params;
 
     #[test]
     fn a_line_tells_all_but_secrets() {
         let dir = tempfile::tempdir().unwrap();
         let context = pve_testing::context(dir.path(), "pve1");
-        let _: &Site = &context.site;
         let text = |text: &str| Param::Text(text.to_owned());
         let params: Params = [
             ("userid".to_owned(), text("bob@pve")),
             ("password".to_owned(), text("S3cret!pw")),
             ("comment".to_owned(), text("two\nlines")),
+            ("firstname".to_owned(), text("x groups=admin: ok")),
         ]
         .into_iter()
         .collect();
@@ -116,7 +127,8 @@ mod tests {
         };
         assert_eq!(
             line(&call, None),
-            "audit: user=alice@pve!ci rhost=192.0.2.7 POST /access/users comment=two?lines password=… userid=bob@pve: ok"
+            "audit: user=alice@pve!ci rhost=192.0.2.7 POST /access/users comment=two?lines \
+             firstname=\"x groups=admin: ok\" password=… userid=bob@pve: ok"
         );
         let error = ApiError::parameter("userid", "no");
         assert!(line(&call, Some(&error)).ends_with(": 400 Parameter verification failed. (userid: no)"));

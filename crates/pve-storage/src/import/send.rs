@@ -41,7 +41,7 @@ if [ ! -d "$base" ]; then
 fi
 directory=${target%/*} name=${target##*/}
 mkdir -p -- "$directory"
-staged=$directory/.$name.tmp.$$
+staged=$(mktemp -- "$directory/.$name.tmp.XXXXXX")
 trap 'rm -f -- "$staged"' EXIT
 trap 'exit 1' HUP INT TERM
 # Where nobody hears the complaint, there is work left to do.
@@ -50,8 +50,9 @@ cat > "$staged"
 if [ "$(stat -c %s -- "$staged")" != "$size" ]; then
     echo "the file did not arrive whole" >&2; exit 1
 fi
+chmod 644 -- "$staged"
 sync -- "$staged"
-mv -f -- "$staged" "$target"
+mv -fT -- "$staged" "$target"
 sync -- "$directory"
 "#;
 

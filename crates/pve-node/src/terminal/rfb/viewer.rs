@@ -156,10 +156,13 @@ impl Viewer {
                     self.screen.show_all();
                 }
             }
-            Message::Key { is_down, keysym } => self.typed.extend(self.hands.key(keysym, is_down, &mut self.screen)),
+            Message::Key { is_down, keysym } => {
+                let typed = self.hands.key(keysym, is_down, &mut self.screen);
+                self.take(typed);
+            }
             Message::Pointer { buttons, x, y } => {
                 let outcome = self.hands.mouse(buttons, (x, y), &mut self.screen);
-                self.typed.extend(outcome.typed);
+                self.take(outcome.typed);
                 if let Some(text) = outcome.copied {
                     self.offer(&text);
                 }
@@ -167,6 +170,14 @@ impl Viewer {
             // Viewers send it whenever it changes; that alone must not type into a root shell.
             Message::Cut(latin1) => self.hands.clipboard = latin1.into_iter().map(char::from).collect(),
             Message::Resize { width, height } => self.resize(width, height, resized),
+        }
+    }
+
+    /// Takes what was typed or pasted. While the program has not read what came before, nothing more is kept: one
+    /// message may paste a whole clipboard.
+    fn take(&mut self, typed: Vec<u8>) {
+        if self.typed.len() < BUFFER {
+            self.typed.extend(typed);
         }
     }
 

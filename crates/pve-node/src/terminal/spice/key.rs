@@ -27,7 +27,7 @@ impl SessionKey {
         let pair = Rsa::generate(BITS)?;
         let der = pair.public_key_to_der()?;
         // With the exponent that everybody uses, no other length is possible.
-        let public = der.try_into().unwrap_or([0; PUBLIC]);
+        let public = der.try_into().map_err(|_| ErrorStack::get())?;
         Ok(Self { pair, public })
     }
 

@@ -352,7 +352,8 @@ impl<'a> Server<'a> {
             Message::Key(code) => {
                 let before = self.keyboard.locks();
                 if let Some((keysym, is_down)) = self.keyboard.key(code) {
-                    self.typed.extend(self.hands.key(keysym, is_down, &mut self.screen));
+                    let typed = self.hands.key(keysym, is_down, &mut self.screen);
+                    self.take(typed);
                 }
                 let locks = self.keyboard.locks();
                 if locks != before {
@@ -400,10 +401,18 @@ impl<'a> Server<'a> {
     /// The mouse has these buttons down.
     fn mouse(&mut self, buttons: u8) {
         let moved = self.hands.mouse(buttons, self.mouse, &mut self.screen);
-        self.typed.extend(moved.typed);
+        self.take(moved.typed);
         // Without an agent the user's clipboard is out of reach: what was marked can be pasted here.
         if let Some(text) = moved.copied {
             self.hands.clipboard = text;
+        }
+    }
+
+    /// Takes what was typed or pasted. While the program has not read what came before, nothing more is kept: one
+    /// message may paste a whole clipboard.
+    fn take(&mut self, typed: Vec<u8>) {
+        if self.typed.len() < BUFFER {
+            self.typed.extend(typed);
         }
     }
 
