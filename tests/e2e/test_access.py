@@ -28,8 +28,10 @@ class Device:
         """A code that counts now and was not used before: of the step before, of this one, or of the next."""
 
         def unused():
-            now = int(time.time()) // 30
-            return next((step for step in (now - 1, now, now + 1) if step > self.used), None)
+            now, age = divmod(time.time(), 30)
+            # The last one only while there is time left to send it.
+            steps = (now - 1, now, now + 1) if age < 15 else (now, now + 1)
+            return next((int(step) for step in steps if step > self.used), None)
 
         self.used = wait_for("the next code", unused, 60)
         digest = hmac.new(self.key, struct.pack(">Q", self.used), hashlib.sha1).digest()

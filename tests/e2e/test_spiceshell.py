@@ -209,7 +209,9 @@ def test_a_client_that_reads_nothing_stops_nobody(lab, tmp_path):
     done = tmp_path / "done"
     # Hundreds of screens in all colours, a megabyte of pictures each, which nobody takes or says to have taken.
     line = "x=$(seq -f '\\033[48;5;%gm#' -s '' 0 255)"
-    session.type(f"{line}; for i in $(seq 2000); do printf \"$x\"; done; touch {done}\n")
+    session.type(f"{line}; for i in $(seq 2000); do printf \"$x\"; done; touch {done}")
+        # A line feed in the text above would be a key that no keyboard has.
+        command("key", "Return")
     wait_for("the program is through", done.exists)
     status = open(f"/proc/{worker}/status").read()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
