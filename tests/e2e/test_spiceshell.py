@@ -209,9 +209,7 @@ def test_a_client_that_reads_nothing_stops_nobody(lab, tmp_path):
     done = tmp_path / "done"
     # Hundreds of screens in all colours, a megabyte of pictures each, which nobody takes or says to have taken.
     line = "x=$(seq -f '\\033[48;5;%gm#' -s '' 0 255)"
-    session.type(f"{line}; for i in $(seq 2000); do printf \"$x\"; done; touch {done}")
-        # A line feed in the text above would be a key that no keyboard has.
-        command("key", "Return")
+    session.type(f"{line}; for i in $(seq 2000); do printf \"$x\"; done; touch {done}\n")
     wait_for("the program is through", done.exists)
     status = open(f"/proc/{worker}/status").read()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
@@ -272,7 +270,9 @@ def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
         # A viewer takes the keyboard where its mouse is.
         command("mousemove", "--window", window, 300, 200, "click", 1)
         done = tmp_path / "done"
-        command("type", "--delay", 30, f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}\n")
+        command("type", "--delay", 30, f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}")
+        # A line feed in that text would be a key that no keyboard has.
+        command("key", "Return")
         wait_for("what was typed is done", done.exists)
         wait_for("the viewer shows the shell's screen", shows(BLUE[1]), every=0.5)
     assert lab.wait_task(lab.api(), upid) == "OK"
