@@ -25,7 +25,7 @@ test: ## Install what is missing and run every test
 bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's backup beside qemu-img convert
 	tools/check-rust
 	tools/install packages/run.txt packages/bench.txt
-	cargo build --release --locked $(addprefix -p ,pve-lab pvedaemon pveproxy spiceproxy pvestatd pvescheduler qmeventd)
+	cargo build --profile dist --locked $(addprefix -p ,pve-lab pvedaemon pveproxy spiceproxy pvestatd pvescheduler qmeventd)
 	$(if $(filter 0,$(shell id -u)),,sudo) env $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) python3 benches/side_by_side.py
 	cargo bench --locked -p pve-backup --bench copy
 

@@ -1,4 +1,7 @@
-"""The product under test: release binaries in a lab of their own, a user with a ticket, certificates, guests."""
+"""The product under test: binaries as packages hold them (profile `dist`) in a lab of their own.
+
+With a user who has a ticket, certificates, and guests.
+"""
 
 import base64
 import hashlib
@@ -18,7 +21,7 @@ import urllib.request
 from processes import children, wait_for
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-BINARIES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release"
+BINARIES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "dist"
 USER = "admin@pve"
 
 

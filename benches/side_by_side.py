@@ -242,7 +242,7 @@ def main():
     if os.geteuid() != 0:
         raise SystemExit("bench: the lab needs root")
     if not (BINARIES / "pve-lab").exists():
-        raise SystemExit(f"bench: no release binaries in {BINARIES}: run it by `make bench`")
+        raise SystemExit(f"bench: no optimised binaries in {BINARIES}: run it by `make bench`")
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pve-bench-"))
     directory.chmod(0o755)
     bench = Bench(directory)

@@ -107,7 +107,8 @@ def storage(cluster):
     """A storage that only the second node has, with a directory of its own."""
     base = cluster.second.root / "far"
     base.mkdir()
-    section = f"\ndir: far\n\tpath {base}\n\tcontent iso,images\n\tnodes n2\n"
+    # Nobody makes its directory anew while a test has it away.
+    section = f"\ndir: far\n\tpath {base}\n\tcontent iso,images\n\tcreate-base-path 0\n\tnodes n2\n"
     for node in (cluster.first, cluster.second):
         file = node.pve / "storage.cfg"
         file.write_text((file.read_text() if file.exists() else "") + section)
