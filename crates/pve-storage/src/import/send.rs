@@ -184,16 +184,20 @@ mod tests {
         }
     }
 
-    /// Runs what would run on the other node, with `bytes` as all that arrives; what was said, and what is there then.
-    fn arrive(destination: &Destination, announced: u64, bytes: &[u8]) -> (String, Vec<String>) {
-        // As the other side's shell is told.
+    /// Starts what would run on the other node, as the shell there is told.
+    fn other_side(destination: &Destination, announced: u64) -> Child {
         let line = destination.command(announced).pop().unwrap();
-        let mut child = Command::new("sh")
+        Command::new("sh")
             .args(["-c", &line])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap();
+            .unwrap()
+    }
+
+    /// Runs what would run on the other node, with `bytes` as all that arrives; what was said, and what is there then.
+    fn arrive(destination: &Destination, announced: u64, bytes: &[u8]) -> (String, Vec<String>) {
+        let mut child = other_side(destination, announced);
         // It need not take it.
         let _ = child.stdin.take().unwrap().write_all(bytes);
         let output = child.wait_with_output().unwrap();
@@ -225,13 +229,7 @@ mod tests {
     fn a_connection_that_breaks_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let there = destination(directory.path());
-        let line = there.command(6).pop().unwrap();
-        let mut child = Command::new("sh")
-            .args(["-c", &line])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = other_side(&there, 6);
         // All pipes at once: what it says goes nowhere, too.
         drop(child.stderr.take());
         child.stdin.take().unwrap().write_all(b"hel").unwrap();
