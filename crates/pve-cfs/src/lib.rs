@@ -15,12 +15,14 @@
 //! | [`guests`] | which guest lives where, and which number is free |
 //! | [`status`] | the status store: values that the daemons tell each other |
 //! | [`cluster_log`] | the cluster log |
+//! | [`datacenter`] | `datacenter.cfg`: the options that hold for all nodes |
 //! | [`error`] | what can go wrong |
 //!
-//! Not here: what the files mean. That is the affair of the crate that owns the file.
+//! Not here: what the other files mean. That is the affair of the crate that owns the file.
 
 mod cached;
 pub mod cluster_log;
+pub mod datacenter;
 pub mod error;
 pub mod files;
 pub mod guests;
@@ -32,6 +34,7 @@ pub mod status;
 pub mod tree;
 
 pub use cluster_log::{ClusterLog, Priority, service_name};
+pub use datacenter::Datacenter;
 pub use error::CfsError;
 pub use files::{Cfs, MAX_FILE, Stamp};
 pub use guests::{GuestEntry, GuestKind};

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pve_access::{AccessError, UserConfig};
+use pve_cfs::{Cfs, Datacenter};
 use pve_guest::{GuestConfig, GuestKind};
 use pve_schema::ids::{AuthId, StorageId, VmId, VolumeId};
 use pve_schema::{Context, Failure, ParamErrors, Params};
@@ -16,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use crate::command::pin_for_windows;
 use crate::config::boot::default_order;
 use crate::config::{Drive, DriveKey, Source, VmConfig};
-use crate::datacenter::Datacenter;
 use crate::error::VmError;
 use crate::files;
 use crate::journal::Journal;
 use crate::reconfigure::{fill_in, installed_version, random};
+use crate::tags;
 use crate::update::rights::{Requirement, check_tags};
 use crate::update::{self, Caller, Change, Defaults, Surroundings, UpdateError, required_privileges, volumes};
 use crate::volumes::owned;
@@ -89,7 +90,7 @@ pub fn check(
         on_default_storage(key, text, storage.as_ref());
     }
     let storages = Storages::open(context)?;
-    let datacenter = Datacenter::read(context)?;
+    let datacenter = Datacenter::read(&Cfs::new(context))?;
     fill_in(&storages, &mut change, &datacenter)?;
     for (key, value) in &change.set {
         permit_key(&caller, vmid, pool, key, value)?;
@@ -98,7 +99,7 @@ pub fn check(
         }
     }
     if let Some(tags) = change.set.get("tags") {
-        check_tags(&caller, "", tags, &datacenter.tag_access(context, rights, who))?;
+        check_tags(&caller, "", tags, &tags::access(&datacenter, context, rights, who))?;
     }
     update::check_state(&GuestConfig::new(GuestKind::Qemu), &change)?;
     Ok(Order {
@@ -205,7 +206,7 @@ fn fill(context: &Context, vmid: VmId, order: &Order, journal: &mut dyn Journal)
     let around = Surroundings {
         vmid,
         storages: &storages,
-        tag_style: Datacenter::read(context)?.tag_style(),
+        tag_style: tags::style(&*Datacenter::read(&Cfs::new(context))?),
         qemu: installed_version(context)?,
     };
     let change = Change {

@@ -21,7 +21,7 @@
 //! | `volumes` | the volumes that a VM uses and owns |
 //! | [`hold`] | a VM that a backup holds, and what is due when the backup dies |
 //! | `hook`, [`error`] | the user's script, failures |
-//! | `datacenter` | options that hold for all VMs |
+//! | `tags` | which tags may be given |
 //! | [`tasks`] | all of that as tasks |
 //! | [`status`] | what lists and status pages show |
 //! | [`events`] | what follows when a VM ends by itself |
@@ -32,7 +32,6 @@ pub mod command;
 pub mod config;
 pub mod console;
 pub mod create;
-mod datacenter;
 pub mod destroy;
 pub mod error;
 pub mod events;
@@ -51,6 +50,7 @@ pub mod restored;
 pub mod runtime;
 pub mod start;
 pub mod status;
+mod tags;
 pub mod tasks;
 pub mod update;
 mod volumes;

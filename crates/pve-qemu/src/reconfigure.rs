@@ -6,19 +6,20 @@
 use std::path::Path;
 
 use pve_access::UserConfig;
+use pve_cfs::{Cfs, Datacenter};
 use pve_schema::ids::{AuthId, VmId};
 use pve_schema::{Context, Params};
 use pve_storage::Storages;
 
 use crate::accel::Accel;
 use crate::config::{Drive, DriveKey, Version};
-use crate::datacenter::Datacenter;
 use crate::error::VmError;
 use crate::files;
 use crate::hotplug;
 use crate::journal::Journal;
 use crate::process;
 use crate::start::{host, probe};
+use crate::tags;
 use crate::update::rights::check_change;
 use crate::update::{self, Caller, Change, Defaults, Live, Surroundings, volumes};
 
@@ -35,7 +36,7 @@ pub fn check(
 ) -> Result<Change, VmError> {
     let caller = Caller { id: who, rights };
     let mut change = Change::from_params(params, &caller, has_cgroup_v2())?;
-    let datacenter = Datacenter::read(context)?;
+    let datacenter = Datacenter::read(&Cfs::new(context))?;
     let storages = Storages::open(context)?;
     fill_in(&storages, &mut change, &datacenter)?;
     permit(context, vmid, &change, &caller, &storages, &datacenter)?;
@@ -55,7 +56,7 @@ pub fn check_unlink(
     who: &AuthId,
 ) -> Result<Change, VmError> {
     let change = Change::unlink(keys, force);
-    let datacenter = Datacenter::read(context)?;
+    let datacenter = Datacenter::read(&Cfs::new(context))?;
     let storages = Storages::open(context)?;
     permit(
         context,
@@ -72,7 +73,7 @@ pub fn check_unlink(
 pub(crate) fn fill_in(storages: &Storages, change: &mut Change, datacenter: &Datacenter) -> Result<(), VmError> {
     let mut random = random;
     let mut defaults = Defaults {
-        mac_prefix: datacenter.mac_prefix(),
+        mac_prefix: datacenter.text("mac_prefix"),
         random: &mut random,
     };
     Ok(update::prepare(storages, &mut change.set, &mut defaults)?)
@@ -87,7 +88,7 @@ fn permit(
     datacenter: &Datacenter,
 ) -> Result<(), VmError> {
     let config = files::load(context, vmid)?;
-    let tag_access = datacenter.tag_access(context, caller.rights, caller.id);
+    let tag_access = tags::access(datacenter, context, caller.rights, caller.id);
     check_change(caller, vmid, &config, change, &tag_access)?;
     for (key, text) in &change.set {
         if let Ok(key) = key.parse::<DriveKey>() {
@@ -105,12 +106,12 @@ fn permit(
 pub fn carry_out(context: &Context, vmid: VmId, change: &Change, journal: &mut dyn Journal) -> Result<(), VmError> {
     // The same thread takes the lock again inside: that a VM starts or stops meanwhile is kept out by this.
     let _lock = files::lock(context, vmid)?;
-    let datacenter = Datacenter::read(context)?;
+    let datacenter = Datacenter::read(&Cfs::new(context))?;
     let storages = Storages::open(context)?;
     let around = Surroundings {
         vmid,
         storages: &storages,
-        tag_style: datacenter.tag_style(),
+        tag_style: tags::style(&datacenter),
         qemu: installed_version(context)?,
     };
     journal.log(&format!("update VM {vmid}: {}", change.summary()));

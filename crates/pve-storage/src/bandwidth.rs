@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use pve_access::UserConfig;
+use pve_cfs::Datacenter;
 use pve_schema::ids::{AuthId, StorageId};
 
 use crate::error::StorageError;
@@ -141,9 +142,8 @@ impl Storages {
             .iter()
             .map(|storage| (storage.as_str(), option(storage)))
             .collect();
-        let datacenter = self.cfs().read_text("datacenter.cfg")?.unwrap_or_default();
-        let line = datacenter.lines().find_map(|line| line.trim().strip_prefix("bwlimit:"));
-        let datacenter = line.and_then(|limits| limits.trim().parse().ok());
+        let options = Datacenter::read(self.cfs())?;
+        let datacenter = options.text("bwlimit").and_then(|limits| limits.parse().ok());
         let holds = |path: &str, privilege: &str| rights.has(caller, path, &[privilege]);
         Ok(limit(operation, &storages, wanted, datacenter, &holds))
     }

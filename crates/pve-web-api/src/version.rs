@@ -1,11 +1,10 @@
 //! `GET /version` (reference 10c, "version")
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, Datacenter};
 use pve_contract::{RELEASE, id};
 use pve_rest::{ApiResult, Call, Registry};
-use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
 use serde_json::json;
 
 /// Binds the handler. It runs where it is called: it looks at one file, as every request's authentication does, and to
@@ -25,23 +24,11 @@ fn version(call: &Call) -> ApiResult {
         "release": *SHORT,
         "repoid": *BUILD,
     });
-    if let Some(console) = &*console(call)? {
-        answer["console"] = console.as_str().into();
+    // Which console the web interface opens.
+    if let Some(console) = Datacenter::read(&Cfs::new(&call.context))?.text("console") {
+        answer["console"] = console.into();
     }
     Ok(answer.into())
-}
-
-/// Which console the web interface opens, if the datacenter's options say so.
-fn console(call: &Call) -> Result<Arc<Option<String>>, pve_cfs::CfsError> {
-    Cfs::new(&call.context).cached("datacenter.cfg", "console", |bytes, _| {
-        let format = SimpleFormat {
-            file: "datacenter.cfg",
-            keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
-            blank_after_description: false,
-        };
-        let options = SimpleConfig::parse(&format, &String::from_utf8_lossy(bytes.unwrap_or_default()));
-        options.text("console").map(str::to_owned)
-    })
 }
 
 /// The release and the build as one text, as the status of a node shows it: `pve-manager/9.2.3/302e312e30`.

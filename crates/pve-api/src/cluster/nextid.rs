@@ -1,9 +1,9 @@
 //! `GET /cluster/nextid` (reference 04 §8.4)
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, Datacenter};
 use pve_rest::{ApiError, ApiResult, Call, blocking};
 use pve_schema::ids::VmId;
-use pve_schema::property_string;
+use pve_schema::property_string::Properties;
 use serde_json::Value;
 
 /// Where the search begins, unless the datacenter's options say otherwise.
@@ -20,8 +20,7 @@ pub(super) async fn next(call: Call) -> ApiResult {
             }
             Some(vmid) => vmid,
             None => {
-                let options = cfs.read_text("datacenter.cfg")?.unwrap_or_default();
-                let (lower, upper) = range(&options);
+                let (lower, upper) = range(&Datacenter::read(&cfs)?.properties("next-id"));
                 cfs.next_free_vmid(lower, upper)?
             }
         };
@@ -42,34 +41,28 @@ fn asked(call: &Call) -> Result<Option<VmId>, ApiError> {
         .ok_or_else(|| ApiError::parameter("vmid", "value does not look like a valid VM ID"))
 }
 
-/// The range of the option `next-id`; an invalid option counts as absent.
-fn range(options: &str) -> (u32, u32) {
-    let format = pve_contract::property_format("cluster.options.next-id");
-    let value = options.lines().find_map(|line| line.strip_prefix("next-id:"));
-    let properties = format
-        .zip(value)
-        .and_then(|(format, value)| property_string::parse(format, value.trim()).ok());
-    let bound = |key: &str| {
-        let properties = properties.as_ref()?;
-        properties.integer(key).and_then(|number| u32::try_from(number).ok())
-    };
+/// The range of the option `next-id`.
+fn range(option: &Properties) -> (u32, u32) {
+    let bound = |key: &str| option.integer(key).and_then(|number| u32::try_from(number).ok());
     (bound("lower").unwrap_or(LOWER), bound("upper").unwrap_or(UPPER))
 }
 
 #[cfg(test)]
 mod tests {
+    use pve_schema::property_string;
+
     use super::*;
 
     #[test]
-    fn the_range_comes_from_the_options() {
-        for (options, expected) in [
+    fn the_range_comes_from_the_option() {
+        let format = pve_contract::property_format("cluster.options.next-id").unwrap();
+        for (option, expected) in [
             ("", (100, 1_000_000)),
-            ("console: html5\nnext-id: lower=200,upper=300\n", (200, 300)),
-            ("next-id: upper=300\n", (100, 300)),
-            ("next-id: lower=x\n", (100, 1_000_000)),
-            ("#next-id: lower=7\n", (100, 1_000_000)),
+            ("lower=200,upper=300", (200, 300)),
+            ("upper=300", (100, 300)),
         ] {
-            assert_eq!(range(options), expected, "{options:?}");
+            let option = property_string::parse(format, option).unwrap();
+            assert_eq!(range(&option), expected, "{option:?}");
         }
     }
 }

@@ -5,14 +5,13 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use pve_access::AccessControl;
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, Datacenter};
 use pve_contract::id;
 use pve_node::console::{self, is_listening, ports};
 use pve_node::terminal::screen::{DEFAULT_SIDES, Display};
 use pve_node::terminal::{Errand, Pass, Place, Shell, ShellScreen, ShellSpice, shell};
 use pve_rest::{ApiError, ApiResult, Call, Registry, blocking};
 use pve_schema::ids::{AuthId, NodeName};
-use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
 use pve_task::{Kinds, Task};
 use serde_json::json;
 
@@ -138,13 +137,7 @@ fn spice_shell(call: &Call) -> ApiResult {
 
 /// The layout of the cluster's keyboards.
 fn keyboard(call: &Call) -> Result<Option<String>, ApiError> {
-    let format = SimpleFormat {
-        file: "datacenter.cfg",
-        keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
-        blank_after_description: false,
-    };
-    let text = Cfs::new(&call.context).read_text(format.file)?.unwrap_or_default();
-    let options = SimpleConfig::parse(&format, &text);
+    let options = Datacenter::read(&Cfs::new(&call.context))?;
     Ok(options.text("keyboard").map(str::to_owned))
 }
 

@@ -1,11 +1,10 @@
 //! What a page is told (reference 01 §3.10).
 
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use pve_cfs::Cfs;
-use pve_contract::id;
+use pve_cfs::{Cfs, Datacenter};
 use pve_schema::Context;
-use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
 
 use super::Visit;
 use super::template::Variables;
@@ -63,17 +62,11 @@ fn flag(is_set: bool) -> String {
 }
 
 /// The options of the datacenter; a file that cannot be read has none.
-fn datacenter(context: &Context) -> SimpleConfig {
-    let format = SimpleFormat {
-        file: "datacenter.cfg",
-        keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
-        blank_after_description: false,
-    };
-    let text = Cfs::new(context).read_text(format.file).unwrap_or_else(|error| {
+fn datacenter(context: &Context) -> Arc<Datacenter> {
+    Datacenter::read(&Cfs::new(context)).unwrap_or_else(|error| {
         log::warn!("{error}");
-        None
-    });
-    SimpleConfig::parse(&format, &text.unwrap_or_default())
+        Arc::default()
+    })
 }
 
 /// A cookie's value.

@@ -22,16 +22,17 @@ mod rights;
 
 use std::collections::BTreeMap;
 
+use pve_cfs::{Cfs, Datacenter};
 use pve_guest::{GuestConfig, GuestKind};
 use pve_schema::Context;
 use pve_schema::ids::VmId;
 use pve_storage::Storages;
 
-use crate::datacenter::Datacenter;
 use crate::error::VmError;
 use crate::files;
 use crate::journal::Journal;
 use crate::reconfigure::{installed_version, random};
+use crate::tags;
 use crate::update::{self, Change, Surroundings, UpdateError};
 
 pub use claim::{Refused, abandon, claim, release};
@@ -55,7 +56,9 @@ impl Identity {
     /// # Errors
     /// `datacenter.cfg` cannot be read.
     pub fn read(context: &Context) -> Result<Self, VmError> {
-        let mac_prefix = Datacenter::read(context)?.mac_prefix().map(str::to_owned);
+        let mac_prefix = Datacenter::read(&Cfs::new(context))?
+            .text("mac_prefix")
+            .map(str::to_owned);
         Ok(Self { mac_prefix })
     }
 
@@ -94,7 +97,7 @@ pub fn merge(
     let around = Surroundings {
         vmid,
         storages: &storages,
-        tag_style: Datacenter::read(context)?.tag_style(),
+        tag_style: tags::style(&*Datacenter::read(&Cfs::new(context))?),
         qemu: installed_version(context)?,
     };
     let change = Change {

@@ -1,0 +1,78 @@
+//! `datacenter.cfg`: the options that hold for all nodes (reference 04 §8.1). Every crate above asks for some of them,
+//! so they are read here, once; what an option means is the affair of the crate that asks.
+
+use std::sync::Arc;
+
+use pve_contract::id;
+use pve_schema::property_string::{self, Properties};
+use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
+
+use crate::{Cfs, CfsError};
+
+const FILE: &str = "datacenter.cfg";
+
+/// How the file is laid out: its keys are the parameters of the method that sets them.
+pub fn format() -> SimpleFormat {
+    SimpleFormat {
+        file: FILE,
+        keys: pve_contract::method(id::PUT_CLUSTER_OPTIONS).parameters,
+        blank_after_description: false,
+    }
+}
+
+/// The options, as they are now. Lines that are wrong count as absent, and so does a missing file.
+#[derive(Debug, Clone, Default)]
+pub struct Datacenter {
+    options: SimpleConfig,
+}
+
+impl Datacenter {
+    /// Reads the options, from memory if the file is as it was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(cfs: &Cfs) -> Result<Arc<Self>, CfsError> {
+        cfs.cached(FILE, "options", |bytes, _| {
+            let text = String::from_utf8_lossy(bytes.unwrap_or_default());
+            Self {
+                options: SimpleConfig::parse(&format(), &text),
+            }
+        })
+    }
+
+    /// An option as it is written.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.options.text(key)
+    }
+
+    /// An option that is a property string, with the rules that the contract has for it; empty when it is not set or
+    /// breaks them.
+    pub fn properties(&self, key: &str) -> Properties {
+        let format = pve_contract::property_format(&format!("cluster.options.{key}"));
+        let parsed = format
+            .zip(self.text(key))
+            .and_then(|(format, text)| property_string::parse(format, text).ok());
+        parsed.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_read_and_those_that_are_wrong_are_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let cfs = Cfs::new(&pve_testing::context(directory.path(), "n1"));
+        cfs.ensure_tree().unwrap();
+        assert_eq!(Datacenter::read(&cfs).unwrap().text("console"), None);
+        let text = "console: html5\nkeyboard: martian\nnext-id: lower=200,upper=300\nu2f: bogus=1\n";
+        cfs.write(FILE, text.as_bytes()).unwrap();
+        let datacenter = Datacenter::read(&cfs).unwrap();
+        assert_eq!(datacenter.text("console"), Some("html5"));
+        assert_eq!(datacenter.text("keyboard"), None);
+        assert_eq!(datacenter.properties("next-id").integer("upper"), Some(300));
+        assert_eq!(datacenter.properties("u2f").get("appid"), None);
+        assert_eq!(datacenter.properties("migration").get("type"), None);
+    }
+}

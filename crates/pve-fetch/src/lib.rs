@@ -1,0 +1,115 @@
+//! Asks others over HTTP: identity providers, validation servers, whatever a setting of the administrator names.
+//!
+//! One request, one answer, both in memory. Everything is bounded: the whole exchange by a deadline, the answer by a
+//! size. Redirects are not followed: what the administrator named is what is asked. Certificates are checked against
+//! those that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+//!
+//! Not here: what is asked, and requests of the suite to itself.
+
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Proxy};
+
+pub use error::FetchError;
+
+/// How others are asked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long an exchange may take, from looking up the name to the last byte of the answer.
+    pub deadline: Duration,
+    /// The largest answer that is taken, in bytes.
+    pub largest: u64,
+    /// The URL of a proxy (`http://[USER:PASSWORD@]HOST[:PORT]`), as `datacenter.cfg`'s `http_proxy` has it.
+    pub proxy: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            largest: 1 << 20,
+            proxy: None,
+        }
+    }
+}
+
+/// Who asks. Connections are kept for the next request to the same server.
+#[derive(Debug, Clone)]
+pub struct Client {
+    agent: Agent,
+    largest: u64,
+}
+
+impl Client {
+    /// A client that asks as the settings say.
+    ///
+    /// # Errors
+    /// [`FetchError::Proxy`]: the proxy's URL is none.
+    pub fn new(settings: &Settings) -> Result<Self, FetchError> {
+        let proxy = match settings.proxy.as_deref() {
+            Some(url) => Some(Proxy::new(url).map_err(|_| FetchError::Proxy(without_password(url)))?),
+            None => None,
+        };
+        let config = Agent::config_builder()
+            .timeout_global(Some(settings.deadline))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            // Not taken from the environment either, which is not the administrator's place to say it.
+            .proxy(proxy)
+            .tls_config(tls())
+            .user_agent(concat!("pve/", env!("CARGO_PKG_VERSION")))
+            .build();
+        Ok(Self {
+            agent: Agent::new_with_config(config),
+            largest: settings.largest,
+        })
+    }
+
+    /// Sends a request and takes the answer, whatever its status.
+    ///
+    /// # Errors
+    /// There is no answer, it is none, or it is larger or later than the settings allow.
+    pub fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, FetchError> {
+        let server = server_of(request.uri());
+        let failed = |error| FetchError::of(&server, error);
+        let (head, body) = self.agent.run(request).map_err(failed)?.into_parts();
+        let body = body
+            .into_with_config()
+            .limit(self.largest)
+            .read_to_vec()
+            .map_err(failed)?;
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+fn tls() -> TlsConfig {
+    let found = rustls_native_certs::load_native_certs();
+    let trusted = found.certs.iter().map(|der| Certificate::from_der(der).to_owned());
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .root_certs(RootCerts::Specific(Arc::new(trusted.collect())))
+        .build()
+}
+
+/// The server that a URL names, for messages: without path and query, in which secrets may stand.
+fn server_of(uri: &http::Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+fn without_password(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((_, rest)) => format!("…@{rest}"),
+        None => url.to_owned(),
+    }
+}
