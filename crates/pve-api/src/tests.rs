@@ -126,6 +126,71 @@ fn the_next_id_is_a_string() {
     );
 }
 
+/// Reference 04 §8.2.
+#[test]
+fn options_are_objects_for_those_who_may_see_them() {
+    let lab = Lab::new();
+    let options = |who: &str| lab.get(who, "/cluster/options", &[]);
+    assert_eq!(
+        options("root@pam"),
+        json!({"allowed-tags": [], "description": "", "mac_prefix": "BC:24:11"})
+    );
+    assert_eq!(options("eve@pve"), json!({"allowed-tags": []}));
+
+    let set = [
+        ("migration", "insecure,network=10.0.0.0/24"),
+        ("replication", "type=secure"),
+        ("next-id", "lower=200,upper=300"),
+        ("registered-tags", "zeta;alpha"),
+        ("user-tag-access", "user-allow=list,user-allow-list=mine"),
+        ("tag-style", "shape=dense"),
+        ("console", "applet"),
+        ("max_workers", "3"),
+        ("bwlimit", "clone=5"),
+        ("description", "two\nlines"),
+    ];
+    lab.call("root@pam", Verb::Put, "/cluster/options", &set).unwrap();
+    assert_eq!(
+        options("root@pam"),
+        json!({
+            "allowed-tags": ["alpha", "mine", "zeta"],
+            "bwlimit": "clone=5",
+            "console": "html5",
+            "description": "two\nlines\n",
+            "mac_prefix": "BC:24:11",
+            "max_workers": "3",
+            "migration": {"type": "insecure", "network": "10.0.0.0/24"},
+            "next-id": {"lower": "200", "upper": "300"},
+            "registered-tags": ["alpha", "zeta"],
+            "replication": {"type": "secure"},
+            "tag-style": {"shape": "dense"},
+            "user-tag-access": {"user-allow": "list", "user-allow-list": ["mine"]},
+        })
+    );
+    assert_eq!(
+        options("eve@pve"),
+        json!({"allowed-tags": ["mine"], "console": "html5", "tag-style": {"shape": "dense"}})
+    );
+    assert_eq!(
+        refused(lab.call(
+            "root@pam",
+            Verb::Put,
+            "/cluster/options",
+            &[("next-id", "lower=500,upper=200")]
+        )),
+        (500, "lower (500) <= upper (200) boundary rule broken\n".to_owned())
+    );
+    lab.call(
+        "root@pam",
+        Verb::Put,
+        "/cluster/options",
+        &[("delete", "description,migration")],
+    )
+    .unwrap();
+    let left = options("root@pam");
+    assert_eq!((&left["description"], left.get("migration")), (&json!(""), None));
+}
+
 #[test]
 fn the_log_shows_others_only_to_those_who_may_see_it() {
     let lab = Lab::new();

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use pve_contract::id;
 use pve_schema::property_string::{self, Properties};
+use pve_schema::schema::{Format, PropertyFormat, find_parameter};
 use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
 
 use crate::{Cfs, CfsError};
 
-const FILE: &str = "datacenter.cfg";
+/// The file, below `/etc/pve`.
+pub const FILE: &str = "datacenter.cfg";
 
 /// How the file is laid out: its keys are the parameters of the method that sets them.
 pub fn format() -> SimpleFormat {
@@ -45,14 +47,26 @@ impl Datacenter {
         self.options.text(key)
     }
 
-    /// An option that is a property string, with the rules that the contract has for it; empty when it is not set or
+    /// An option that is a property string, by the rules that the contract has for it; empty when it is not set or
     /// breaks them.
     pub fn properties(&self, key: &str) -> Properties {
-        let format = pve_contract::property_format(&format!("cluster.options.{key}"));
-        let parsed = format
+        let parsed = property_format(key)
             .zip(self.text(key))
             .and_then(|(format, text)| property_string::parse(format, text).ok());
         parsed.unwrap_or_default()
+    }
+
+    /// All options, the description among them.
+    pub fn options(&self) -> &SimpleConfig {
+        &self.options
+    }
+}
+
+/// The rules of an option that is a property string; `None` for any other.
+pub fn property_format(key: &str) -> Option<&'static PropertyFormat> {
+    match find_parameter(format().keys, key)?.schema.format {
+        Some(Format::Properties(format)) => Some(format),
+        _ => None,
     }
 }
 
@@ -66,7 +80,8 @@ mod tests {
         let cfs = Cfs::new(&pve_testing::context(directory.path(), "n1"));
         cfs.ensure_tree().unwrap();
         assert_eq!(Datacenter::read(&cfs).unwrap().text("console"), None);
-        let text = "console: html5\nkeyboard: martian\nnext-id: lower=200,upper=300\nu2f: bogus=1\n";
+        let text =
+            "console: html5\nkeyboard: martian\nnext-id: lower=200,upper=300\nu2f: bogus=1\nreplication: insecure\n";
         cfs.write(FILE, text.as_bytes()).unwrap();
         let datacenter = Datacenter::read(&cfs).unwrap();
         assert_eq!(datacenter.text("console"), Some("html5"));
@@ -74,5 +89,6 @@ mod tests {
         assert_eq!(datacenter.properties("next-id").integer("upper"), Some(300));
         assert_eq!(datacenter.properties("u2f").get("appid"), None);
         assert_eq!(datacenter.properties("migration").get("type"), None);
+        assert_eq!(datacenter.properties("replication").get("type"), Some("insecure"));
     }
 }

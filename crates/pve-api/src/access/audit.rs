@@ -12,7 +12,7 @@ use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
 use pve_schema::Param;
 
 /// Parameters whose values are for nobody's eyes.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "password",
     "confirmation-password",
     "totp",
@@ -23,6 +23,8 @@ const SECRETS: [&str; 9] = [
     "keys",
     // Holds the key for the server of Yubico codes.
     "tfa",
+    // May name user and password of the proxy.
+    "http_proxy",
 ];
 
 /// The most characters of one value that a line holds: enough for any name, too few to fill a log.

@@ -4,6 +4,7 @@ mod backup;
 mod jobs;
 mod log;
 mod nextid;
+mod options;
 pub(crate) mod resources;
 mod status;
 mod tasks;
@@ -44,6 +45,7 @@ pub(crate) fn register(registry: &mut Registry) {
     jobs::register(registry);
     registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
+    options::register(registry);
     registry.bind(id::GET_CLUSTER_RESOURCES, |call| Box::pin(resources::list(call)));
     registry.bind(id::GET_CLUSTER_STATUS, |call| Box::pin(status::read(call)));
     registry.bind(id::GET_CLUSTER_TASKS, |call| Box::pin(tasks::list(call)));
