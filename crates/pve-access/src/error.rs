@@ -30,9 +30,6 @@ pub enum AccessError {
     /// A SPICE proxy ticket that is not good (401).
     #[error("invalid ticket")]
     InvalidSpiceTicket,
-    /// A log-in that would need a second factor of a kind that cannot be verified yet (501).
-    #[error("user '{0}' has no second factor but such as cannot be verified yet - refused")]
-    SecondFactor(String),
     /// Something that is in the contract and not built yet (501).
     #[error("{0}: not built yet")]
     NotBuilt(String),
@@ -155,7 +152,7 @@ impl Failure for AccessError {
             | Self::InvalidSpiceTicket => 401,
             Self::Permission(_) => 403,
             Self::Parameters(_) => 400,
-            Self::SecondFactor(_) | Self::NotBuilt(_) => 501,
+            Self::NotBuilt(_) => 501,
             Self::NoSuchFactor(_) => 404,
             _ => 500,
         }

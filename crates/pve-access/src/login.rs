@@ -44,6 +44,8 @@ pub struct LoginRequest<'a> {
     pub verify: Option<(&'a str, &'a str)>,
     /// Where the request comes from.
     pub client: Option<IpAddr>,
+    /// The host that the request was sent to, port and all.
+    pub host: Option<&'a str>,
 }
 
 /// A log-in that succeeded.
@@ -77,8 +79,7 @@ impl AccessControl {
     /// Logs a user in. Success and failure are logged; a failure's reason is not told.
     ///
     /// # Errors
-    /// [`AccessError::LoginFailed`] (401), [`AccessError::SecondFactor`] (501), or 500 for an ambiguous name and for
-    /// tickets that cannot be signed.
+    /// [`AccessError::LoginFailed`] (401), or 500 for an ambiguous name and for tickets that cannot be signed.
     pub fn login(&self, request: &LoginRequest<'_>) -> Result<Login, AccessError> {
         let domains = self.domains()?;
         let name = match request.realm {
@@ -93,10 +94,7 @@ impl AccessControl {
         };
         let (user, challenge) = attempt.run(&name).map_err(|error| {
             log_failure(request.client, &name, &error);
-            match error {
-                AccessError::SecondFactor(_) => error,
-                _ => AccessError::LoginFailed,
-            }
+            AccessError::LoginFailed
         })?;
         let session = match request.verify {
             Some(_) => None,
@@ -312,7 +310,14 @@ impl Attempt<'_> {
         if holder.is_some_and(|holder| holder == *id || holder.is_root()) {
             return Ok(None);
         }
-        self.prove_by_password(id, user)
+        let Some(challenge) = self.prove_by_password(id, user)? else {
+            return Ok(None);
+        };
+        let realm = self.domains.require(id.realm())?;
+        let subject = Subject { id, user, realm };
+        challenge
+            .ask_keys(self.access.context(), subject, self.request.host)
+            .map(Some)
     }
 
     /// The password, and the second factor if it came along; else what is still asked for.
@@ -329,8 +334,6 @@ impl Attempt<'_> {
                 self.answer(id, user, &challenge, answer)?;
                 Ok(None)
             }
-            // Nobody could answer it, and its user should know that it is not the password.
-            None if !challenge.is_answerable() => Err(AccessError::SecondFactor(id.to_string())),
             None => Ok(Some(challenge)),
         }
     }
@@ -338,6 +341,6 @@ impl Attempt<'_> {
     fn answer(&self, id: &UserId, user: &User, challenge: &Challenge, answer: &str) -> Result<(), AccessError> {
         let realm = self.domains.require(id.realm())?;
         let subject = Subject { id, user, realm };
-        tfa::verify::verify(self.access.context(), subject, challenge, answer)
+        tfa::verify::verify(self.access.context(), subject, challenge, answer, self.request.host)
     }
 }

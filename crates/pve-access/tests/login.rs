@@ -174,9 +174,16 @@ fn a_second_factor_is_asked_for_and_answered() {
 fn nobody_gets_past_a_second_factor_that_cannot_be_asked_for() {
     let lab = lab();
     let refused = |user: &str| log_in(&lab, user, "S3cret!pw").unwrap_err();
-    let passkey = br#"{"users":{"alice@pve":{"webauthn":[{"id":"1","created":1,"entry":{}}]}}}"#;
-    lab.cfs.write("priv/tfa.cfg", passkey).unwrap();
-    assert_eq!(refused("alice@pve").status(), 501);
+    let old_key = br#"{"users":{"alice@pve":{"u2f":[{"id":"1","created":1,"entry":{}}]}}}"#;
+    lab.cfs.write("priv/tfa.cfg", old_key).unwrap();
+    let half = log_in(&lab, "alice@pve", "S3cret!pw").unwrap();
+    assert_eq!(half.capabilities, None);
+    let half = ticket(half);
+    assert!(half.starts_with("PVE:!tfa!{}:"), "{half}");
+    for bad in ["u2f:{}", "totp:287082", "recovery:x", "yubico:x", "webauthn:{}"] {
+        let error = lab.access().login(&answer(&half, bad)).unwrap_err();
+        assert!(matches!(error, AccessError::LoginFailed), "{bad}");
+    }
     lab.cfs.write("priv/tfa.cfg", b"{broken").unwrap();
     assert!(matches!(refused("alice@pve"), AccessError::LoginFailed));
     lab.cfs.remove("priv/tfa.cfg").unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use pve_schema::Context;
 use pve_schema::ids::UserId;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::error::AccessError;
@@ -18,6 +18,52 @@ const DIR: &str = "/run/pve-private/tfa-challenges";
 
 /// How long to wait for another log-in of the same user: none holds the file for longer than a file's write.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Seconds for which an answer is waited for: as long as browsers wait for a key.
+pub(super) const LIFETIME: i64 = 120;
+
+/// Most questions of one kind that wait for an answer; the oldest is forgotten. More come from nobody who answers.
+const MAX_PENDING: usize = 32;
+
+/// A question that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    /// What the answer must name.
+    pub(super) challenge: String,
+    /// What a new factor is to be called.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) description: String,
+    /// Unix seconds.
+    pub(super) created: i64,
+    /// What the answer is checked with.
+    pub(super) state: Value,
+}
+
+/// Puts a question among those that wait.
+pub(super) fn push(list: &mut Vec<Pending>, pending: Pending) {
+    if list.len() >= MAX_PENDING {
+        list.remove(0);
+    }
+    list.push(pending);
+}
+
+/// Takes a question out: it is answered once.
+pub(super) fn take(list: &mut Vec<Pending>, challenge: &str) -> Option<Pending> {
+    let at = list.iter().position(|pending| pending.challenge == challenge)?;
+    Some(list.remove(at))
+}
+
+/// Whether a question may still be answered.
+fn is_fresh(created: i64, now: i64) -> bool {
+    (0..LIFETIME).contains(&now.saturating_sub(created))
+}
+
+/// Questions that others left are not understood, and cannot be answered here.
+fn understood<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pending>, D::Error> {
+    let values = Vec::<Value>::deserialize(deserializer)?;
+    let known = values.into_iter().filter_map(|value| Pending::deserialize(value).ok());
+    Ok(known.collect())
+}
 
 /// What the file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +79,25 @@ pub(super) struct Record {
     u2f_registrations: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     u2f_auths: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    webauthn_registrations: Vec<Value>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    webauthn_auths: Vec<Value>,
+    /// Security keys that are being added.
+    #[serde(deserialize_with = "understood", skip_serializing_if = "Vec::is_empty")]
+    pub(super) webauthn_registrations: Vec<Pending>,
+    /// Log-ins that wait for a security key.
+    #[serde(deserialize_with = "understood", skip_serializing_if = "Vec::is_empty")]
+    pub(super) webauthn_auths: Vec<Pending>,
+}
+
+impl Record {
+    /// Forgets what nobody may answer any more.
+    fn drop_expired(&mut self, now: i64) {
+        for list in [&mut self.webauthn_registrations, &mut self.webauthn_auths] {
+            list.retain(|pending| is_fresh(pending.created, now));
+        }
+        for list in [&mut self.u2f_registrations, &mut self.u2f_auths] {
+            let created = |value: &Value| value.get("created").and_then(Value::as_i64);
+            list.retain(|value| created(value).is_none_or(|created| is_fresh(created, now)));
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -74,6 +135,7 @@ impl Attempts {
                 log::warn!("tfa challenge file of '{user}': {error}");
                 Record::default()
             });
+            attempts.record.drop_expired(context.now());
         }
         Ok(attempts)
     }
@@ -149,10 +211,43 @@ mod tests {
         drop(attempts);
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"u2f_auths\":[{\"x\":1}]}");
 
+        let now = context.now();
+        let pending = |created: i64| format!("{{\"challenge\":\"c{created}\",\"created\":{created},\"state\":{{}}}}");
+        let (old, young) = (pending(now - 120), pending(now - 119));
+        let later = pending(now + 1);
+        let text = format!("{{\"webauthn_auths\":[{old},{young},{later},7],\"u2f_auths\":[{old}]}}");
+        fs::write(&path, text).unwrap();
+        let mut attempts = Attempts::open(&context, &user).unwrap();
+        attempts.save().unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{{\"webauthn_auths\":[{young}]}}"),
+            "what is over is dropped, and what is not understood"
+        );
+        drop(attempts);
+
         fs::write(&path, "{broken").unwrap();
         assert_eq!(Attempts::open(&context, &user).unwrap().record, Record::default());
         forget(&context, &user);
         forget(&context, &user);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_question_is_answered_once_and_few_wait() {
+        let mut list = Vec::new();
+        for number in 0..40 {
+            let pending = Pending {
+                challenge: number.to_string(),
+                description: String::new(),
+                created: 1,
+                state: Value::Null,
+            };
+            push(&mut list, pending);
+        }
+        assert_eq!(list.len(), 32);
+        assert!(take(&mut list, "7").is_none(), "the oldest are gone");
+        assert_eq!(take(&mut list, "39").unwrap().challenge, "39");
+        assert!(take(&mut list, "39").is_none());
     }
 }

@@ -1,13 +1,18 @@
 //! What a user is asked for (reference 02 §8.1).
 
+use pve_schema::Context;
+use pve_schema::ids::UserId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::attempts::{self, Attempts};
 use super::config::{Entry, Factors};
+use super::verify::Subject;
+use super::webauthn::{RelyingParty, challenge_in};
 use super::{IN_TFA_CFG, TfaConfig, old_keys};
 use crate::domains::Realm;
 use crate::error::AccessError;
 use crate::user_config::User;
-use pve_schema::ids::UserId;
 
 /// What a user is asked for, as a half ticket carries it. It may be empty: then a factor is asked for that nobody here
 /// can verify.
@@ -23,6 +28,9 @@ pub struct Challenge {
     /// A one-time password of a Yubico key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub yubico: bool,
+    /// A security key: what the browser is to ask it. See [`Challenge::ask_keys`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webauthn: Option<Value>,
 }
 
 /// The factor that a realm demands.
@@ -83,15 +91,45 @@ impl Challenge {
             totp: any_enabled(&factors.totp),
             recovery: factors.recovery.as_ref().map(super::config::Recovery::available),
             yubico: any_enabled(&factors.yubico),
+            webauthn: None,
         };
-        // These cannot be asked for yet, and must not be passed by either.
+        // What cannot be asked for must not be passed by either.
         let others = any_enabled(&factors.u2f) || any_enabled(&factors.webauthn);
         (others || challenge != Self::default()).then_some(challenge)
     }
 
-    /// Whether anything of it can be answered here.
-    pub fn is_answerable(&self) -> bool {
-        self.totp || self.recovery.as_ref().is_some_and(|left| !left.is_empty())
+    /// Adds a question to the user's security keys, unless the realm demands another factor; and writes down that their
+    /// answer is waited for. Without settings for keys nothing is added. `host` is where the request was sent to.
+    ///
+    /// # Errors
+    /// What was asked cannot be written down.
+    pub fn ask_keys(self, context: &Context, subject: Subject<'_>, host: Option<&str>) -> Result<Self, AccessError> {
+        let Subject { id, user, realm } = subject;
+        let factors = factors_of(&super::load(context)?, id, user, realm).unwrap_or_default();
+        if Required::of(realm)?.is_some() || !any_enabled(&factors.webauthn) {
+            return Ok(self);
+        }
+        let asked = match RelyingParty::of(context, host)? {
+            Some(party) => party.ask_to_authenticate(&factors.webauthn, context.now()),
+            None => Ok(None),
+        };
+        let asked = asked.unwrap_or_else(|error| {
+            log::warn!("security keys of '{id}' cannot be asked: {error}");
+            None
+        });
+        let Some(asked) = asked else { return Ok(self) };
+        let mut attempts = Attempts::open(context, id)?;
+        attempts::push(&mut attempts.record.webauthn_auths, asked.pending);
+        attempts.save()?;
+        Ok(Self {
+            webauthn: Some(asked.options),
+            ..self
+        })
+    }
+
+    /// Whether it is this that security keys were asked.
+    pub(super) fn asked_keys(&self, challenge: &str) -> bool {
+        self.webauthn.as_ref().and_then(challenge_in) == Some(challenge)
     }
 
     /// The challenge as a half ticket carries it: no blanks.

@@ -1,6 +1,7 @@
 //! `priv/tfa.cfg` as a value (reference 02 §5.4).
 //!
-//! What this version cannot verify, entries of U2F and WebAuthn, is kept as the JSON that it was.
+//! What this version cannot verify is kept as the JSON that it was: entries of U2F, and those of WebAuthn in which there
+//! is no key that it knows.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +9,7 @@ use pve_schema::ids::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::webauthn::WebauthnEntry;
 use super::{Locks, old_keys};
 use crate::error::AccessError;
 
@@ -30,7 +32,7 @@ pub struct Factors {
     pub u2f: Vec<Entry<Value>>,
     /// Security keys and passkeys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub webauthn: Vec<Entry<Value>>,
+    pub webauthn: Vec<Entry<WebauthnEntry>>,
     /// Public ids of Yubico keys.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub yubico: Vec<Entry<String>>,
@@ -234,6 +236,19 @@ pub struct Shown {
     pub created: i64,
     /// Whether it counts.
     pub enable: bool,
+}
+
+impl<T> Entry<T> {
+    /// A new factor, which counts.
+    pub(super) fn new(description: &str, created: i64, entry: T) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            description: description.to_owned(),
+            created,
+            enable: true,
+            entry,
+        }
+    }
 }
 
 impl Factors {

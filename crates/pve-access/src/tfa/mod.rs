@@ -12,15 +12,19 @@
 //! | [`config`] | `priv/tfa.cfg` as a value |
 //! | [`totp`] | codes by time (RFC 6238) and the `otpauth` URIs that devices are set up with |
 //! | [`recovery`] | recovery keys |
+//! | [`webauthn`] | security keys and passkeys |
+//! | [`yubico`] | one-time passwords of Yubico keys, checked by a validation server |
 //! | [`challenge`] | what a user is asked for |
 //! | [`verify`] | whether an answer is right, and what happens when it is not |
-//! | [`attempts`] | how often it was wrong, on this node |
-//! | [`change`] | adding, changing and removing factors |
+//! | [`attempts`] | how often it was wrong on this node, and what waits for an answer |
+//! | [`add`] | adding factors |
+//! | [`change`] | changing and removing them |
 //! | `old_keys` | factors as older releases kept them |
 //!
-//! **Not here yet**: WebAuthn and Yubico OTP. Such entries and those of U2F are kept as they are and count as factors;
-//! whoever has nothing else cannot log in.
+//! Not here: U2F, which browsers have dropped. Its entries are kept as they are and count as factors; whoever has nothing
+//! else cannot log in.
 
+pub mod add;
 pub mod attempts;
 pub mod challenge;
 pub mod change;
@@ -29,6 +33,8 @@ mod old_keys;
 pub mod recovery;
 pub mod totp;
 pub mod verify;
+pub mod webauthn;
+pub mod yubico;
 
 use std::collections::BTreeMap;
 

@@ -113,23 +113,13 @@ pub(super) fn of_user(keys: &str, id: &UserId, realm: &Realm) -> Factors {
                 if let Some(secret) = secret(&key) {
                     factors
                         .totp
-                        .push(migrated(name, totp(secret, digits, period, id.as_str())));
+                        .push(Entry::new(&name, 0, totp(secret, digits, period, id.as_str())));
                 }
             }
-            Required::Yubico => factors.yubico.push(migrated(name, key)),
+            Required::Yubico => factors.yubico.push(Entry::new(&name, 0, key)),
         }
     }
     factors
-}
-
-fn migrated<T>(description: String, entry: T) -> Entry<T> {
-    Entry {
-        id: uuid::Uuid::new_v4().to_string(),
-        description,
-        created: 0,
-        enable: true,
-        entry,
-    }
 }
 
 #[cfg(test)]

@@ -8,15 +8,18 @@
 //! wrong ─▶ counters + 1 ─▶ 8 wrong codes: no more codes; 100 wrong answers: nothing for an hour
 //! ```
 //!
-//! All of it happens under the lock of `tfa.cfg`, so that a code or key is good for one log-in only.
+//! All of it happens under the lock of `tfa.cfg`, so that a code or key is good for one log-in only; but the server that
+//! knows Yubico keys is asked before, since nobody may hold that lock for as long as it may take.
 
 use pve_schema::Context;
 use pve_schema::ids::UserId;
 
-use super::attempts::{Attempts, Record};
+use super::attempts::{self, Attempts, Record};
 use super::challenge::{Challenge, Required, factors_of};
 use super::config::Factors;
 use super::totp::Totp;
+use super::webauthn::{Assertion, KeyError, RelyingParty};
+use super::yubico::{Otp, Service, YubicoError};
 use crate::domains::Realm;
 use crate::error::AccessError;
 use crate::user_config::User;
@@ -34,8 +37,21 @@ const LOCKOUT: i64 = 3600;
 enum Answer<'a> {
     Totp(&'a str),
     Recovery(&'a str),
-    /// A kind that cannot be verified yet.
-    Other(&'a str),
+    Webauthn(&'a str),
+    Yubico(&'a str),
+    /// A kind that cannot be verified.
+    U2f,
+}
+
+/// What is known of an answer before the user's factors are locked.
+enum Proof<'a> {
+    Totp(&'a str),
+    Recovery(&'a str),
+    /// What a security key said, and to whom.
+    Webauthn(&'a str, Option<RelyingParty>),
+    /// The id of the Yubico key whose password is good, or why it is not.
+    Yubico(Result<String, YubicoError>),
+    U2f,
 }
 
 impl<'a> Answer<'a> {
@@ -54,7 +70,9 @@ impl<'a> Answer<'a> {
         match parts {
             Some(("totp", code)) => Ok(Self::Totp(code)),
             Some(("recovery", key)) => Ok(Self::Recovery(key)),
-            Some((kind @ ("yubico" | "webauthn" | "u2f"), _)) => Ok(Self::Other(kind)),
+            Some(("webauthn", answer)) => Ok(Self::Webauthn(answer)),
+            Some(("yubico", otp)) => Ok(Self::Yubico(otp)),
+            Some(("u2f", _)) => Ok(Self::U2f),
             _ => Err(AccessError::plain("invalid tfa response")),
         }
     }
@@ -71,12 +89,24 @@ pub struct Subject<'a> {
     pub realm: &'a Realm,
 }
 
-/// Checks an answer to a challenge. One that was right is never right again.
+/// Checks an answer to a challenge. One that was right is never right again. `host` is where the request was sent to.
 ///
 /// # Errors
 /// The reason, which is for the log alone.
-pub fn verify(context: &Context, subject: Subject<'_>, challenge: &Challenge, answer: &str) -> Result<(), AccessError> {
-    let answer = Answer::parse(answer, Required::of(subject.realm)?)?;
+pub fn verify(
+    context: &Context,
+    subject: Subject<'_>,
+    challenge: &Challenge,
+    answer: &str,
+    host: Option<&str>,
+) -> Result<(), AccessError> {
+    let proof = match Answer::parse(answer, Required::of(subject.realm)?)? {
+        Answer::Totp(code) => Proof::Totp(code),
+        Answer::Recovery(key) => Proof::Recovery(key),
+        Answer::Webauthn(answer) => Proof::Webauthn(answer, RelyingParty::of(context, host)?),
+        Answer::Yubico(otp) => Proof::Yubico(ask_server(context, subject, otp)?),
+        Answer::U2f => Proof::U2f,
+    };
     let now = context.now();
     // What a wrong answer leads to is written down as well: the refusal is a result, not a failure.
     super::edit(context, |config| {
@@ -85,7 +115,7 @@ pub fn verify(context: &Context, subject: Subject<'_>, challenge: &Challenge, an
         };
         let mut attempts = Attempts::open(context, subject.id)?;
         let before = attempts.record.clone();
-        let outcome = attempt(&mut factors, &mut attempts.record, challenge, answer, now);
+        let outcome = attempt(&mut factors, &mut attempts.record, challenge, proof, now);
         if attempts.record != before {
             attempts.save()?;
         }
@@ -96,20 +126,51 @@ pub fn verify(context: &Context, subject: Subject<'_>, challenge: &Challenge, an
     })?
 }
 
+/// Asks the realm's server about a password of one of the user's keys; not about others, nor while no factor is looked
+/// at.
+fn ask_server(
+    context: &Context,
+    subject: Subject<'_>,
+    otp: &str,
+) -> Result<Result<String, YubicoError>, AccessError> {
+    let Subject { id, user, realm } = subject;
+    let factors = factors_of(&super::load(context)?, id, user, realm).unwrap_or_default();
+    check_unlocked(&factors, context.now())?;
+    let service = Service::of(context, id.realm(), realm)?;
+    let check = |otp: &str| {
+        let otp = Otp::parse(otp)?;
+        if !has_yubico_key(&factors, otp.key_id()) {
+            return Err(YubicoError::ForeignKey);
+        }
+        service.check(&otp)?;
+        Ok(otp.key_id().to_owned())
+    };
+    Ok(check(otp))
+}
+
+fn has_yubico_key(factors: &Factors, id: &str) -> bool {
+    factors.yubico.iter().any(|entry| entry.enable && entry.entry == id)
+}
+
+fn check_unlocked(factors: &Factors, now: i64) -> Result<(), AccessError> {
+    if factors.tfa_locked_until.is_some_and(|until| now < until) {
+        return Err(AccessError::plain("2nd factors are locked"));
+    }
+    Ok(())
+}
+
 /// What an answer means for a user's factors and counters.
 fn attempt(
     factors: &mut Factors,
     record: &mut Record,
     challenge: &Challenge,
-    answer: Answer<'_>,
+    proof: Proof<'_>,
     now: i64,
 ) -> Result<(), AccessError> {
-    if factors.tfa_locked_until.is_some_and(|until| now < until) {
-        return Err(AccessError::plain("2nd factors are locked"));
-    }
-    match answer {
-        Answer::Totp(_) if factors.totp_locked => Err(AccessError::plain("TOTP is locked")),
-        Answer::Totp(code) => match use_code(factors, challenge, code, now) {
+    check_unlocked(factors, now)?;
+    match proof {
+        Proof::Totp(_) if factors.totp_locked => Err(AccessError::plain("TOTP is locked")),
+        Proof::Totp(code) => match use_code(factors, challenge, code, now) {
             Ok(()) => {
                 record.totp_failures = 0;
                 record.tfa_failures = 0;
@@ -117,15 +178,15 @@ fn attempt(
             }
             Err(reason) => {
                 record.totp_failures = record.totp_failures.saturating_add(1);
-                count_failure(factors, record, now);
                 if record.totp_failures < MAX_TOTP_FAILURES {
-                    return Err(locked_out(record, reason));
+                    return Err(failure(factors, record, reason, now));
                 }
                 factors.totp_locked = true;
-                Err(locked_out(record, "failed 2nd factor: TOTP limit reached, locked"))
+                let reason = "failed 2nd factor: TOTP limit reached, locked";
+                Err(failure(factors, record, reason, now))
             }
         },
-        Answer::Recovery(key) => {
+        Proof::Recovery(key) => {
             let asked = challenge.recovery.is_some();
             if asked && factors.recovery.as_mut().is_some_and(|recovery| recovery.consume(key)) {
                 record.totp_failures = 0;
@@ -134,26 +195,53 @@ fn attempt(
                 factors.tfa_locked_until = None;
                 return Ok(());
             }
-            count_failure(factors, record, now);
-            Err(locked_out(record, "failed to verify recovery key"))
+            Err(failure(factors, record, "failed to verify recovery key", now))
         }
-        Answer::Other(kind) => Err(AccessError::plain(format!("verifying '{kind}' is not built yet"))),
+        Proof::Webauthn(answer, party) => match use_key(factors, record, challenge, answer, party.as_ref()) {
+            Ok(()) => {
+                record.tfa_failures = 0;
+                Ok(())
+            }
+            Err(error) => Err(failure(factors, record, &error.to_string(), now)),
+        },
+        Proof::Yubico(Ok(id)) if challenge.yubico && has_yubico_key(factors, &id) => {
+            record.tfa_failures = 0;
+            Ok(())
+        }
+        Proof::Yubico(Ok(_)) => Err(failure(factors, record, "no yubico challenge", now)),
+        Proof::Yubico(Err(error)) if error.is_the_users_fault() => {
+            Err(failure(factors, record, &error.to_string(), now))
+        }
+        Proof::Yubico(Err(error)) => Err(error.into()),
+        Proof::U2f => Err(AccessError::plain("u2f answers cannot be verified")),
     }
 }
 
-fn count_failure(factors: &mut Factors, record: &mut Record, now: i64) {
+/// Counts a wrong answer; the reason for the log.
+fn failure(factors: &mut Factors, record: &mut Record, reason: &str, now: i64) -> AccessError {
     record.tfa_failures = record.tfa_failures.saturating_add(1);
-    if record.tfa_failures >= MAX_FAILURES {
-        factors.tfa_locked_until = Some(now.saturating_add(LOCKOUT));
+    if record.tfa_failures < MAX_FAILURES {
+        return AccessError::plain(reason);
     }
+    factors.tfa_locked_until = Some(now.saturating_add(LOCKOUT));
+    AccessError::plain("failed 1nd factor: TFA limit reached, user locked out")
 }
 
-fn locked_out(record: &Record, reason: &str) -> AccessError {
-    AccessError::plain(if record.tfa_failures >= MAX_FAILURES {
-        "failed 1nd factor: TFA limit reached, user locked out"
-    } else {
-        reason
-    })
+/// Accepts what one of the user's security keys said to the question that the half ticket holds; once, right or wrong.
+fn use_key(
+    factors: &mut Factors,
+    record: &mut Record,
+    challenge: &Challenge,
+    answer: &str,
+    party: Option<&RelyingParty>,
+) -> Result<(), KeyError> {
+    let answer = Assertion::parse(answer)?;
+    if !challenge.asked_keys(&answer.challenge) {
+        return Err(KeyError::NoChallenge);
+    }
+    let pending = attempts::take(&mut record.webauthn_auths, &answer.challenge).ok_or(KeyError::NoChallenge)?;
+    let party = party.ok_or(KeyError::Unconfigured)?;
+    party.authenticate(&mut factors.webauthn, &pending, &answer)
 }
 
 /// Accepts a code that is newer than the last one of its device, and remembers it.
@@ -224,10 +312,14 @@ mod tests {
             let challenge = Challenge {
                 totp: true,
                 recovery: Some(vec![]),
-                yubico: false,
+                ..Challenge::default()
             };
-            let answer = Answer::parse(answer, None).unwrap();
-            match attempt(&mut self.factors, &mut self.record, &challenge, answer, self.now) {
+            let proof = match Answer::parse(answer, None).unwrap() {
+                Answer::Totp(code) => Proof::Totp(code),
+                Answer::Recovery(key) => Proof::Recovery(key),
+                _ => panic!("{answer}"),
+            };
+            match attempt(&mut self.factors, &mut self.record, &challenge, proof, self.now) {
                 Ok(()) => "ok".to_owned(),
                 Err(error) => error.to_string(),
             }

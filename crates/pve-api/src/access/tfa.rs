@@ -2,7 +2,8 @@
 
 use pve_access::AccessControl;
 use pve_access::error::AccessError;
-use pve_access::tfa::change::{self, Added, NewFactor};
+use pve_access::tfa::add::{self, Added, NewFactor};
+use pve_access::tfa::change;
 use pve_access::tfa::config::{Factors, Shown};
 use pve_access::tfa::verify::Subject;
 use pve_access::tfa::{self, Locks};
@@ -121,8 +122,11 @@ async fn add(call: Call) -> ApiResult {
             totp: params.text("totp"),
             value: params.text("value"),
             challenge: params.text("challenge"),
+            host: call.client.host.as_deref(),
         };
-        Ok(match change::add(&call.context, subject, new)? {
+        Ok(match add::add(&call.context, subject, new)? {
+            // A text with JSON in it, as clients want it.
+            Added::Challenge(challenge) => json!({ "id": null, "challenge": challenge }),
             Added::Entry(id) => json!({ "id": id }),
             Added::Recovery(keys) => json!({ "id": tfa::config::RECOVERY_ID, "recovery": keys }),
         })

@@ -30,6 +30,7 @@ async fn log_in(call: Call) -> ApiResult {
             tfa_challenge: params.text("tfa-challenge"),
             verify: params.text("path").zip(params.text("privs")),
             client: call.client.address,
+            host: call.client.host.as_deref(),
         })?;
         Ok(reply(&login))
     })

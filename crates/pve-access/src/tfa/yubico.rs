@@ -1,0 +1,229 @@
+//! One-time passwords of Yubico keys (reference 02 §8.4). A validation server, which knows the keys' secrets, says whether
+//! one is good, by its protocol 2.0: signed question, signed answer.
+//!
+//! What speaks against a password is told apart from what speaks against the server ([`YubicoError::is_the_users_fault`]):
+//! a server that is out of reach lets nobody in, and locks nobody out of the other factors either.
+//!
+//! Not here: whose key it is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
+use pve_cfs::{Cfs, Datacenter};
+use pve_fetch::{Client, FetchError, Settings};
+use pve_schema::Context;
+use sha1::Sha1;
+use url::Url;
+
+use crate::domains::Realm;
+use crate::error::AccessError;
+
+/// Where a realm asks that names no server.
+const DEFAULT_URL: &str = "https://api2.yubico.com/wsapi/2.0/verify";
+/// How long the server may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// The largest answer in bytes: real ones have 300.
+const LARGEST: u64 = 16 << 10;
+/// The characters of a password that name the key it is from.
+const ID_LENGTH: usize = 12;
+
+/// Why a password is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum YubicoError {
+    /// The realm demands no second factor, so it names no server.
+    #[error("no yubico otp configuration available for realm {0}")]
+    Unconfigured(String),
+    /// The realm demands another factor.
+    #[error("realm is not setup for Yubico OTP")]
+    OtherFactor,
+    /// The realm's settings are not enough to ask.
+    #[error("yubico: bad configuration of realm {realm}: {what}")]
+    Settings {
+        /// Whose.
+        realm: String,
+        /// What is missing or wrong.
+        what: &'static str,
+    },
+    /// It is none.
+    #[error("yubico: wrong OTP length")]
+    Length,
+    /// It is of a key that is not the user's.
+    #[error("yubico: the key is not one of the user's")]
+    ForeignKey,
+    /// No answer.
+    #[error("yubico: {0}")]
+    Fetch(#[from] FetchError),
+    /// The server refuses to answer.
+    #[error("yubico: validation server answers with status {0}")]
+    HttpStatus(u16),
+    /// The answer is not the server's, or not to this question.
+    #[error("yubico: {0}")]
+    Forged(&'static str),
+    /// The server says no.
+    #[error("yubico: validation server says {0}")]
+    Refused(String),
+    /// No question can be made up.
+    #[error("yubico: no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+impl YubicoError {
+    /// Whether it counts as a wrong answer.
+    pub fn is_the_users_fault(&self) -> bool {
+        match self {
+            Self::Length | Self::ForeignKey => true,
+            Self::Refused(status) => matches!(status.as_str(), "BAD_OTP" | "REPLAYED_OTP" | "REPLAYED_REQUEST"),
+            _ => false,
+        }
+    }
+}
+
+impl From<YubicoError> for AccessError {
+    fn from(error: YubicoError) -> Self {
+        Self::plain(error.to_string())
+    }
+}
+
+/// A one-time password, in the case that keys type it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otp(String);
+
+impl Otp {
+    /// Reads what a client sent.
+    ///
+    /// # Errors
+    /// It is too short or too long.
+    pub fn parse(text: &str) -> Result<Self, YubicoError> {
+        if (32..=48).contains(&text.len()) && text.is_ascii() {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(YubicoError::Length)
+        }
+    }
+
+    /// The name of the key that it is from.
+    pub fn key_id(&self) -> &str {
+        self.0.get(..ID_LENGTH).unwrap_or_default()
+    }
+}
+
+/// A validation server, as a realm names it.
+#[derive(Debug)]
+pub struct Service {
+    url: Url,
+    id: String,
+    /// With the API key in it.
+    mac: Hmac<Sha1>,
+    settings: Settings,
+}
+
+impl Service {
+    /// The server that a realm's users are checked by.
+    ///
+    /// # Errors
+    /// The realm names none, or not all that it takes; the datacenter's options cannot be read.
+    pub fn of(context: &Context, name: &str, realm: &Realm) -> Result<Self, AccessError> {
+        match realm.required_factor() {
+            None => return Err(YubicoError::Unconfigured(name.to_owned()).into()),
+            Some("yubico") => {}
+            Some(_) => return Err(YubicoError::OtherFactor.into()),
+        }
+        let wrong = |what| YubicoError::Settings {
+            realm: name.to_owned(),
+            what,
+        };
+        let option = |name| realm.tfa_option(name).filter(|value| !value.is_empty());
+        let id = option("id").ok_or_else(|| wrong("no API id"))?;
+        // Without it everybody on the way to the server could answer in its place.
+        let key = option("key").ok_or_else(|| wrong("no API key"))?;
+        let key = STANDARD.decode(key).map_err(|_| wrong("the API key is not base64"))?;
+        let mac = Hmac::new_from_slice(&key).map_err(|_| wrong("the API key has a wrong length"))?;
+        let url = Url::parse(option("url").unwrap_or(DEFAULT_URL)).map_err(|_| wrong("the URL is none"))?;
+        let proxy = Datacenter::read(&Cfs::new(context))?
+            .text("http_proxy")
+            .map(str::to_owned);
+        Ok(Self {
+            url,
+            id: id.to_owned(),
+            mac,
+            settings: Settings {
+                deadline: DEADLINE,
+                largest: LARGEST,
+                proxy,
+            },
+        })
+    }
+
+    /// Asks whether a password is good. One that was is none any more: the server sees to that.
+    ///
+    /// # Errors
+    /// It is not, or nobody says so.
+    pub fn check(&self, otp: &Otp) -> Result<(), YubicoError> {
+        let mut nonce = [0; 20];
+        getrandom::fill(&mut nonce).map_err(YubicoError::Random)?;
+        let nonce = hex::encode(nonce);
+        let bad_request = |_| YubicoError::Forged("no request to that URL can be made");
+        let request = http::Request::get(self.question(otp, &nonce).as_str())
+            .body(Vec::new())
+            .map_err(bad_request)?;
+        let answer = Client::new(&self.settings)?.send(request)?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(YubicoError::HttpStatus(answer.status().as_u16()));
+        }
+        self.judge(&String::from_utf8_lossy(answer.body()), otp, &nonce)
+    }
+
+    fn question(&self, otp: &Otp, nonce: &str) -> Url {
+        let fields = BTreeMap::from([
+            ("id", self.id.as_str()),
+            ("nonce", nonce),
+            ("otp", otp.0.as_str()),
+            ("timestamp", "1"),
+        ]);
+        let signature = STANDARD.encode(self.sign(&fields).finalize().into_bytes());
+        let mut url = self.url.clone();
+        url.query_pairs_mut().extend_pairs(&fields).append_pair("h", &signature);
+        url
+    }
+
+    /// What signs fields: their names in order, with their values as they are before any escaping.
+    fn sign(&self, fields: &BTreeMap<&str, &str>) -> Hmac<Sha1> {
+        let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        self.mac.clone().chain_update(pairs.join("&"))
+    }
+
+    /// Reads the answer: lines `name=value`.
+    fn judge(&self, answer: &str, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
+        let mut fields: BTreeMap<&str, &str> = answer
+            .lines()
+            .filter_map(|line| line.trim().split_once('='))
+            .collect();
+        match fields.get("status") {
+            Some(&"OK") => {}
+            // Errors of the question come without what the question was, and unsigned where the server does not know
+            // whose it is. They let nobody in.
+            Some(&status) => return Err(YubicoError::Refused(word(status))),
+            None => return Err(YubicoError::Forged("the answer has no status")),
+        }
+        let signature = fields
+            .remove("h")
+            .and_then(|signature| STANDARD.decode(signature).ok())
+            .ok_or(YubicoError::Forged("the answer is not signed"))?;
+        if self.sign(&fields).verify_slice(&signature).is_err() {
+            return Err(YubicoError::Forged("the answer's signature is wrong"));
+        }
+        if fields.get("nonce") != Some(&nonce) || fields.get("otp") != Some(&otp.0.as_str()) {
+            return Err(YubicoError::Forged("the answer is to another question"));
+        }
+        Ok(())
+    }
+}
+
+/// A status as it may stand in a log.
+fn word(status: &str) -> String {
+    let letters = status.chars().filter(|c| c.is_ascii_uppercase() || *c == '_');
+    letters.take(32).collect()
+}
