@@ -46,7 +46,14 @@ fn add(lab: &Lab, user: &str, new: NewFactor<'_>) -> Result<Added, AccessError> 
         user: access.require_user(&id).unwrap(),
         realm: domains.require(id.realm()).unwrap(),
     };
-    add::add(&lab.context, subject, NewFactor { kind: "webauthn", ..new })
+    add::add(
+        &lab.context,
+        subject,
+        NewFactor {
+            kind: "webauthn",
+            ..new
+        },
+    )
 }
 
 fn ask(lab: &Lab, user: &str) -> Value {
@@ -198,7 +205,9 @@ fn wrong_answers_are_refused_and_counted() {
             key.is_user_present = false;
             key.get(options)
         }),
-        ("a counter that stands still", |key, options| key.sign("webauthn.get", options)),
+        ("a counter that stands still", |key, options| {
+            key.sign("webauthn.get", options)
+        }),
         ("another ceremony", |key, options| {
             key.counter += 1;
             key.sign("webauthn.create", options)
@@ -218,18 +227,27 @@ fn wrong_answers_are_refused_and_counted() {
     // Answers to what was not asked.
     let (ticket, _) = half(&lab);
     let (_, other) = half(&lab);
-    assert!(finish(&lab, &ticket, &key.clone().get(&other)).is_err(), "of another log-in");
+    assert!(
+        finish(&lab, &ticket, &key.clone().get(&other)).is_err(),
+        "of another log-in"
+    );
     assert!(finish(&lab, &ticket, &json!({})).is_err());
     assert!(finish(&lab, &ticket, &json!("x")).is_err());
     assert_eq!(failures(&lab), 12);
 
     let (ticket, options) = half(&lab);
-    let whole = log_in(&lab, LoginRequest {
-        password: PASSWORD,
-        otp: Some(&format!("webauthn:{}", key.clone().get(&options))),
-        ..LoginRequest::default()
-    });
-    assert!(whole.is_err(), "nobody knows the challenge before the password was right");
+    let whole = log_in(
+        &lab,
+        LoginRequest {
+            password: PASSWORD,
+            otp: Some(&format!("webauthn:{}", key.clone().get(&options))),
+            ..LoginRequest::default()
+        },
+    );
+    assert!(
+        whole.is_err(),
+        "nobody knows the challenge before the password was right"
+    );
     finish(&lab, &ticket, &key.get(&options)).unwrap();
     assert_eq!(failures(&lab), 0);
 }
@@ -262,7 +280,10 @@ fn a_disabled_key_is_not_asked_for() {
     let enable = |on| change::update(&lab.context, &id("alice@pve"), &entry_id, None, Some(on)).unwrap();
     let (ticket, options) = half(&lab);
     enable(false);
-    assert!(finish(&lab, &ticket, &key.get(&options)).is_err(), "not even by a challenge from before");
+    assert!(
+        finish(&lab, &ticket, &key.get(&options)).is_err(),
+        "not even by a challenge from before"
+    );
     let (ticket, options) = half(&lab);
     let asked = &options["publicKey"]["allowCredentials"];
     assert_eq!(asked, &json!([{ "type": "public-key", "id": base64url(b"key-2") }]));
@@ -303,19 +324,28 @@ fn what_cannot_be_added_is_refused_in_upstreams_words() {
         "missing 'value' parameter (webauthn challenge response missing)"
     );
     let value = key.create(&options);
-    assert_eq!(refused("alice@pve", second(Some("AAAA"), Some(&value))), "no such challenge");
+    assert_eq!(
+        refused("alice@pve", second(Some("AAAA"), Some(&value))),
+        "no such challenge"
+    );
     assert_eq!(
         refused("bob@pve", second(challenge, Some(&value))),
         "no such challenge",
         "it was another user who was asked"
     );
     answer(&lab, "alice@pve", &options, &value).unwrap();
-    assert_eq!(refused("alice@pve", second(challenge, Some(&value))), "no such challenge");
+    assert_eq!(
+        refused("alice@pve", second(challenge, Some(&value))),
+        "no such challenge"
+    );
 
     for user in ["alice@pve", "bob@pve"] {
         let options = ask(&lab, user);
         let known = if user == "alice@pve" { 1 } else { 0 };
-        assert_eq!(options["publicKey"]["excludeCredentials"].as_array().unwrap().len(), known);
+        assert_eq!(
+            options["publicKey"]["excludeCredentials"].as_array().unwrap().len(),
+            known
+        );
         let error = answer(&lab, user, &options, &key.create(&options)).unwrap_err();
         assert_eq!(error.to_string(), "credential id already present", "{user}");
     }
@@ -327,11 +357,22 @@ fn what_cannot_be_added_is_refused_in_upstreams_words() {
     let error = answer(&lab, "alice@pve", &options, "{}").unwrap_err().to_string();
     assert!(error.starts_with("webauthn response is not valid: "), "{error}");
 
-    for settings in ["", "webauthn: rp=Lab\n", "webauthn: rp=Lab,id=localhost,origin=nonsense\n"] {
+    for settings in [
+        "",
+        "webauthn: rp=Lab\n",
+        "webauthn: rp=Lab,id=localhost,origin=nonsense\n",
+    ] {
         lab.cfs.write("datacenter.cfg", settings.as_bytes()).unwrap();
-        assert_eq!(refused("alice@pve", described), "no webauthn configuration available", "{settings}");
+        assert_eq!(
+            refused("alice@pve", described),
+            "no webauthn configuration available",
+            "{settings}"
+        );
     }
-    let u2f = NewFactor { kind: "u2f", ..described };
+    let u2f = NewFactor {
+        kind: "u2f",
+        ..described
+    };
     let access = lab.access();
     let domains = access.domains().unwrap();
     let alice = id("alice@pve");
@@ -342,7 +383,9 @@ fn what_cannot_be_added_is_refused_in_upstreams_words() {
     };
     let refused = || add::add(&lab.context, subject, u2f).err().unwrap();
     assert_eq!(refused().to_string(), "no u2f configuration available");
-    lab.cfs.write("datacenter.cfg", b"u2f: appid=https://localhost:8006\n").unwrap();
+    lab.cfs
+        .write("datacenter.cfg", b"u2f: appid=https://localhost:8006\n")
+        .unwrap();
     assert_eq!(refused().status(), 501);
 }
 
@@ -359,7 +402,10 @@ fn nobody_gets_past_a_key_that_cannot_be_asked_for() {
     assert!(ticket.starts_with("PVE:!tfa!{}:"), "{ticket}");
     assert!(finish(&lab, &ticket, &key.get(&options)).is_err());
     lab.cfs.write("datacenter.cfg", SETTINGS.as_bytes()).unwrap();
-    assert!(finish(&lab, &ticket, &key.get(&options)).is_err(), "this ticket asked for nothing");
+    assert!(
+        finish(&lab, &ticket, &key.get(&options)).is_err(),
+        "this ticket asked for nothing"
+    );
 
     // An entry that is none does no harm to others, and opens nothing.
     let strange = json!({ "users": {
@@ -403,7 +449,10 @@ fn without_an_origin_it_is_where_the_request_was_sent_to() {
     };
     settings("");
     log_in_at(&mut key, "localhost:8006").unwrap();
-    assert!(log_in_at(&mut key, "localhost:8007").is_err(), "the page is that of another port");
+    assert!(
+        log_in_at(&mut key, "localhost:8007").is_err(),
+        "the page is that of another port"
+    );
     assert!(log_in_at(&mut key, "no host").is_err());
     // A page below the host counts, unless that is switched off.
     key.origin = "https://node1.localhost:8006".to_owned();

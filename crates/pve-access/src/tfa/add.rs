@@ -192,9 +192,9 @@ fn ask_for_key(context: &Context, id: &UserId, new: NewFactor<'_>) -> Result<Str
 
 /// The second call for a security key: what it said.
 fn add_key(context: &Context, id: &UserId, challenge: &str, new: NewFactor<'_>) -> Result<String, AccessError> {
-    let answer = new.value.ok_or_else(|| {
-        AccessError::plain("missing 'value' parameter (webauthn challenge response missing)")
-    })?;
+    let answer = new
+        .value
+        .ok_or_else(|| AccessError::plain("missing 'value' parameter (webauthn challenge response missing)"))?;
     let party = RelyingParty::of(context, new.host)?.ok_or(KeyError::Unconfigured)?;
     super::edit(context, |config| {
         let mut attempts = Attempts::open(context, id)?;
@@ -208,7 +208,13 @@ fn add_key(context: &Context, id: &UserId, challenge: &str, new: NewFactor<'_>) 
             return Err(AccessError::plain(format!("the key takes more than {MAX_KEY} bytes")));
         }
         let entry = Entry::new(&pending.description, context.now(), entry);
-        push(config, id, ("WebAuthn", MAX_KEYS), |factors| &mut factors.webauthn, entry)
+        push(
+            config,
+            id,
+            ("WebAuthn", MAX_KEYS),
+            |factors| &mut factors.webauthn,
+            entry,
+        )
     })
 }
 
@@ -230,7 +236,13 @@ fn add_yubico(context: &Context, subject: Subject<'_>, new: NewFactor<'_>) -> Re
     service.check(&otp)?;
     let entry = Entry::new(description, context.now(), otp.key_id().to_owned());
     super::edit(context, |config| {
-        push(config, id, ("Yubico", MAX_ENTRIES), |factors| &mut factors.yubico, entry)
+        push(
+            config,
+            id,
+            ("Yubico", MAX_ENTRIES),
+            |factors| &mut factors.yubico,
+            entry,
+        )
     })
 }
 

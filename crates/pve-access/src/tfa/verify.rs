@@ -128,11 +128,7 @@ pub fn verify(
 
 /// Asks the realm's server about a password of one of the user's keys; not about others, nor while no factor is looked
 /// at.
-fn ask_server(
-    context: &Context,
-    subject: Subject<'_>,
-    otp: &str,
-) -> Result<Result<String, YubicoError>, AccessError> {
+fn ask_server(context: &Context, subject: Subject<'_>, otp: &str) -> Result<Result<String, YubicoError>, AccessError> {
     let Subject { id, user, realm } = subject;
     let factors = factors_of(&super::load(context)?, id, user, realm).unwrap_or_default();
     check_unlocked(&factors, context.now())?;

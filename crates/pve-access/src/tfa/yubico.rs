@@ -197,10 +197,7 @@ impl Service {
 
     /// Reads the answer: lines `name=value`.
     fn judge(&self, answer: &str, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
-        let mut fields: BTreeMap<&str, &str> = answer
-            .lines()
-            .filter_map(|line| line.trim().split_once('='))
-            .collect();
+        let mut fields: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.trim().split_once('=')).collect();
         match fields.get("status") {
             Some(&"OK") => {}
             // Errors of the question come without what the question was, and unsigned where the server does not know
@@ -226,4 +223,81 @@ impl Service {
 fn word(status: &str) -> String {
     let letters = status.chars().filter(|c| c.is_ascii_uppercase() || *c == '_');
     letters.take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    fn service(url: &str) -> Service {
+        Service {
+            url: Url::parse(url).unwrap(),
+            id: "87".to_owned(),
+            mac: Hmac::new_from_slice(b"key").unwrap(),
+            settings: Settings {
+                deadline: Duration::from_millis(200),
+                ..Settings::default()
+            },
+        }
+    }
+
+    fn otp() -> Otp {
+        Otp::parse("CCCCCCBCHVTHLIVUITRUJJIFIVBVTRBLFVIRRKTUBLKT").unwrap()
+    }
+
+    /// The signature is over the values as they are, in the order of the names; computed by `openssl dgst -sha1 -hmac key`.
+    #[test]
+    fn a_question_is_signed() {
+        let url = service("https://example.org/verify?a=1").question(&otp(), "abc");
+        let fields: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let field = |name: &str| fields.iter().find(|(key, _)| key == name).unwrap().1.clone();
+        assert_eq!((field("a").as_str(), field("timestamp").as_str()), ("1", "1"));
+        assert_eq!(field("otp"), "ccccccbchvthlivuitrujjifivbvtrblfvirrktublkt");
+        assert_eq!(field("h"), "FzHO7dKsQ4dedg7PgZYmBcJjmqM=");
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/verify", listener.local_addr().unwrap());
+        let begun = Instant::now();
+        let error = service(&url).check(&otp()).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert!(matches!(error, YubicoError::Fetch(FetchError::Timeout(_))), "{error}");
+        assert!(!error.is_the_users_fault());
+    }
+
+    #[test]
+    fn an_answer_is_read_whatever_it_is() {
+        let service = service("https://example.org/");
+        let signed = |text: &str| {
+            let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+            let signature = STANDARD.encode(service.sign(&fields).finalize().into_bytes());
+            format!("h={signature}\r\n{text}")
+        };
+        let judge = |text: &str| match service.judge(text, &otp(), "abc") {
+            Ok(()) => "ok".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let good = format!("otp={}\nnonce=abc\nsl=100\nstatus=OK\n", otp().0);
+        assert_eq!(judge(&signed(&good)), "ok");
+        assert_eq!(
+            judge(&signed(&good).replace("sl=100", "sl=1")),
+            "yubico: the answer's signature is wrong"
+        );
+        assert_eq!(judge(&good), "yubico: the answer is not signed");
+        assert_eq!(judge(&format!("h=!\n{good}")), "yubico: the answer is not signed");
+        assert_eq!(
+            judge(&signed("nonce=abc\nstatus=OK")),
+            "yubico: the answer is to another question"
+        );
+        assert_eq!(judge(""), "yubico: the answer has no status");
+        assert_eq!(
+            judge("status=\x1b[31mBAD_OTP"),
+            "yubico: validation server says BAD_OTP"
+        );
+    }
 }

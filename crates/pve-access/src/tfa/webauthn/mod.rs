@@ -16,8 +16,8 @@ mod ceremony;
 mod key;
 mod settings;
 
-pub use key::{SecurityKey, WebauthnEntry};
 pub(super) use ceremony::{Assertion, challenge_in};
+pub use key::{SecurityKey, WebauthnEntry};
 pub(super) use settings::RelyingParty;
 
 use webauthn_rs_core::error::WebauthnError;
