@@ -32,11 +32,14 @@ FLAGS = [
 class Browser:
     """A running Chromium with one page."""
 
+    def __init__(self, *flags):
+        self.flags = flags
+
     def __enter__(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="pve-chromium-"))
         self.log = open(self.directory / "log", "wb")
         self.process = subprocess.Popen(
-            ["chromium", *FLAGS, f"--user-data-dir={self.directory}", "about:blank"],
+            ["chromium", *FLAGS, *self.flags, f"--user-data-dir={self.directory}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
