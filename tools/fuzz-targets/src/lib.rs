@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`web`] | requests: heads, parameters, bodies, websocket frames, `CONNECT` |
 //! | [`secrets`] | tickets, tokens, credentials |
+//! | [`factors`] | answers of security keys and of a validation server |
 //! | [`settings`] | `/etc/default`, address lists, cipher lists, Diffie-Hellman parameters |
 //! | [`files`] | what is below `/etc/pve`, and values in it |
 //! | [`values`] | names, sizes, times, lists |
@@ -23,6 +24,7 @@
 )]
 
 pub mod consoles;
+pub mod factors;
 pub mod files;
 pub mod secrets;
 pub mod settings;
@@ -61,6 +63,8 @@ targets! {
     secrets::spice_ticket,
     secrets::tfa_cfg,
     secrets::shadow_cfg,
+    factors::webauthn_answer,
+    factors::yubico_answer,
     settings::defaults_file,
     settings::address_range,
     settings::real_ip,

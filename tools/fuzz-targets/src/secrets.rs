@@ -21,7 +21,7 @@ use serde_json::json;
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;
 
-use crate::{choice, text};
+use crate::{choice, factors, text};
 
 /// The `pve-www.key` of reference 01 §6, and the secret that comes of it (vector 49).
 const WWW_KEY: &[u8] = b"-----BEGIN RSA PRIVATE KEY-----\nlabkey\n-----END RSA PRIVATE KEY-----\n";
@@ -120,6 +120,9 @@ pub fn tfa_cfg(data: &[u8]) {
     // What is written is read as the same, whichever form it had.
     let written = config.print().expect("every content can be written");
     assert_eq!(TfaConfig::parse(&written, NOW).expect("our own form"), config);
+    for factors in config.users.values() {
+        factors::try_keys(&mut factors.webauthn.clone());
+    }
     for entry in config.users.values().flat_map(|factors| &factors.totp) {
         let Ok(totp) = Totp::parse(&entry.entry.uri) else {
             continue;

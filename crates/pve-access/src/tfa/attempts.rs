@@ -27,16 +27,16 @@ const MAX_PENDING: usize = 32;
 
 /// A question that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pending {
+pub struct Pending {
     /// What the answer must name.
-    pub(super) challenge: String,
+    pub challenge: String,
     /// What a new factor is to be called.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub(super) description: String,
+    pub description: String,
     /// Unix seconds.
-    pub(super) created: i64,
+    pub created: i64,
     /// What the answer is checked with.
-    pub(super) state: Value,
+    pub state: Value,
 }
 
 /// Puts a question among those that wait.

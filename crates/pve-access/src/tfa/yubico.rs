@@ -139,20 +139,33 @@ impl Service {
         let id = option("id").ok_or_else(|| wrong("no API id"))?;
         // Without it everybody on the way to the server could answer in its place.
         let key = option("key").ok_or_else(|| wrong("no API key"))?;
-        let key = STANDARD.decode(key).map_err(|_| wrong("the API key is not base64"))?;
-        let mac = Hmac::new_from_slice(&key).map_err(|_| wrong("the API key has a wrong length"))?;
-        let url = Url::parse(option("url").unwrap_or(DEFAULT_URL)).map_err(|_| wrong("the URL is none"))?;
-        let proxy = Datacenter::read(&Cfs::new(context))?
-            .text("http_proxy")
-            .map(str::to_owned);
+        let url = option("url").unwrap_or(DEFAULT_URL);
+        let service = Self::new(url, id, key).map_err(wrong)?;
+        let datacenter = Datacenter::read(&Cfs::new(context))?;
+        let proxy = datacenter.text("http_proxy").map(str::to_owned);
         Ok(Self {
-            url,
+            settings: Settings {
+                proxy,
+                ..service.settings
+            },
+            ..service
+        })
+    }
+
+    /// The server at a URL, which knows us as `id` and by a key (base64).
+    ///
+    /// # Errors
+    /// What is wrong with URL or key.
+    pub fn new(url: &str, id: &str, key: &str) -> Result<Self, &'static str> {
+        let key = STANDARD.decode(key).map_err(|_| "the API key is not base64")?;
+        Ok(Self {
+            url: Url::parse(url).map_err(|_| "the URL is none")?,
             id: id.to_owned(),
-            mac,
+            mac: Hmac::new_from_slice(&key).map_err(|_| "the API key has a wrong length")?,
             settings: Settings {
                 deadline: DEADLINE,
                 largest: LARGEST,
-                proxy,
+                proxy: None,
             },
         })
     }
@@ -195,8 +208,11 @@ impl Service {
         self.mac.clone().chain_update(pairs.join("&"))
     }
 
-    /// Reads the answer: lines `name=value`.
-    fn judge(&self, answer: &str, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
+    /// Reads the answer to a question, of which the nonce is one: lines `name=value`.
+    ///
+    /// # Errors
+    /// The password is not good, or it is not the server that says so.
+    pub fn judge(&self, answer: &str, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
         let mut fields: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.trim().split_once('=')).collect();
         match fields.get("status") {
             Some(&"OK") => {}
@@ -233,15 +249,9 @@ mod tests {
     use super::*;
 
     fn service(url: &str) -> Service {
-        Service {
-            url: Url::parse(url).unwrap(),
-            id: "87".to_owned(),
-            mac: Hmac::new_from_slice(b"key").unwrap(),
-            settings: Settings {
-                deadline: Duration::from_millis(200),
-                ..Settings::default()
-            },
-        }
+        let mut service = Service::new(url, "87", &STANDARD.encode("key")).unwrap();
+        service.settings.deadline = Duration::from_millis(200);
+        service
     }
 
     fn otp() -> Otp {

@@ -19,11 +19,11 @@ use super::{KeyError, RelyingParty};
 const POLICY: UserVerificationPolicy = UserVerificationPolicy::Discouraged_DO_NOT_USE;
 
 /// What a browser is asked, and what must be kept of that until it answers.
-pub(in crate::tfa) struct Asked {
+pub struct Asked {
     /// The options, as browsers take them: binary values as base64url.
-    pub(in crate::tfa) options: Value,
+    pub options: Value,
     /// To be kept.
-    pub(in crate::tfa) pending: Pending,
+    pub pending: Pending,
 }
 
 impl Asked {
@@ -56,21 +56,29 @@ pub(in crate::tfa) fn challenge_in(options: &Value) -> Option<&str> {
 
 /// An answer while logging in: what the browser says, and the challenge that it answers.
 #[derive(Deserialize)]
-pub(in crate::tfa) struct Assertion {
-    pub(in crate::tfa) challenge: String,
+pub struct Assertion {
+    /// What it answers, by its own account.
+    pub challenge: String,
     #[serde(flatten)]
     credential: PublicKeyCredential,
 }
 
 impl Assertion {
-    pub(in crate::tfa) fn parse(text: &str) -> Result<Self, KeyError> {
+    /// Reads what a client sent.
+    ///
+    /// # Errors
+    /// It is not of the form of such answers.
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
         serde_json::from_str(text).map_err(KeyError::Response)
     }
 }
 
 impl RelyingParty {
     /// Asks for a new key. The user's own are named, so that the browser does not offer them.
-    pub(in crate::tfa) fn ask_to_register(
+    ///
+    /// # Errors
+    /// None that a user leads to.
+    pub fn ask_to_register(
         &self,
         user: &UserId,
         own: &[Entry<WebauthnEntry>],
@@ -93,7 +101,10 @@ impl RelyingParty {
     }
 
     /// The key that answered; `is_known` says whether some user has it.
-    pub(in crate::tfa) fn register(
+    ///
+    /// # Errors
+    /// The answer is none, not to this question, not from a page of ours, or the key is known.
+    pub fn register(
         &self,
         pending: &Pending,
         answer: &str,
@@ -113,11 +124,10 @@ impl RelyingParty {
     }
 
     /// Asks for one of a user's keys; `None` if none of them counts.
-    pub(in crate::tfa) fn ask_to_authenticate(
-        &self,
-        keys: &[Entry<WebauthnEntry>],
-        now: i64,
-    ) -> Result<Option<Asked>, KeyError> {
+    ///
+    /// # Errors
+    /// None that a user leads to.
+    pub fn ask_to_authenticate(&self, keys: &[Entry<WebauthnEntry>], now: i64) -> Result<Option<Asked>, KeyError> {
         let credentials: Vec<_> = key::enabled(keys).map(SecurityKey::credential).collect();
         if credentials.is_empty() {
             return Ok(None);
@@ -130,7 +140,10 @@ impl RelyingParty {
     }
 
     /// Whether one of the keys gave that answer; what it says of itself is written down.
-    pub(in crate::tfa) fn authenticate(
+    ///
+    /// # Errors
+    /// The answer is not one of a key that counts to this question, or not from a page of ours.
+    pub fn authenticate(
         &self,
         keys: &mut [Entry<WebauthnEntry>],
         pending: &Pending,

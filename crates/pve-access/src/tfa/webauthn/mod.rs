@@ -16,15 +16,16 @@ mod ceremony;
 mod key;
 mod settings;
 
-pub(super) use ceremony::{Assertion, challenge_in};
+pub(super) use ceremony::challenge_in;
+pub use ceremony::{Asked, Assertion};
 pub use key::{SecurityKey, WebauthnEntry};
-pub(super) use settings::RelyingParty;
+pub use settings::RelyingParty;
 
 use webauthn_rs_core::error::WebauthnError;
 
 /// What can go wrong with a security key. While logging in it is for the log alone.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeyError {
+pub enum KeyError {
     /// The datacenter does not say who asks.
     #[error("no webauthn configuration available")]
     Unconfigured,

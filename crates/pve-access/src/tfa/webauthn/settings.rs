@@ -11,7 +11,8 @@ use super::super::attempts::LIFETIME;
 use crate::error::AccessError;
 
 /// This cluster, as keys know it.
-pub(in crate::tfa) struct RelyingParty(pub(super) WebauthnCore);
+#[derive(Debug)]
+pub struct RelyingParty(pub(super) WebauthnCore);
 
 impl RelyingParty {
     /// The option as it is now; `None` if it is not set, or makes no sense. Without an origin in it, that is the host
@@ -19,7 +20,7 @@ impl RelyingParty {
     ///
     /// # Errors
     /// The option cannot be read.
-    pub(in crate::tfa) fn of(context: &Context, host: Option<&str>) -> Result<Option<Self>, AccessError> {
+    pub fn of(context: &Context, host: Option<&str>) -> Result<Option<Self>, AccessError> {
         let datacenter = Datacenter::read(&Cfs::new(context))?;
         let option = datacenter.properties("webauthn");
         let (Some(name), Some(id)) = (option.get("rp"), option.get("id")) else {
@@ -30,18 +31,24 @@ impl RelyingParty {
             None => format!("https://{}", host.unwrap_or_default()),
         };
         let Ok(url) = Url::parse(&origin) else {
-            log::warn!("webauthn: '{origin}' is no origin - check 'webauthn' in datacenter.cfg");
+            log::warn!("webauthn: {origin:?} is no origin - check 'webauthn' in datacenter.cfg");
             return Ok(None);
         };
         let subdomains = option.flag("allow-subdomains").unwrap_or(true);
+        Ok(Some(Self::new(name, id, url, subdomains)))
+    }
+
+    /// A relying party of some name, known to keys as `id`, whose pages are at `origin`, or below its host as well.
+    pub fn new(name: &str, id: &str, origin: Url, allow_subdomains: bool) -> Self {
         let timeout = Duration::from_secs(LIFETIME.unsigned_abs());
-        Ok(Some(Self(WebauthnCore::new_unsafe_experts_only(
+        let (subdomains, any_port) = (Some(allow_subdomains), Some(false));
+        Self(WebauthnCore::new_unsafe_experts_only(
             name,
             id,
-            vec![url],
+            vec![origin],
             timeout,
-            Some(subdomains),
-            Some(false),
-        ))))
+            subdomains,
+            any_port,
+        ))
     }
 }

@@ -1,6 +1,6 @@
 //! A security key made of software, and the browser that it is plugged into (WebAuthn level 3, §5, §6, §8.7).
 
-#![allow(clippy::unwrap_used, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "common/validation_server.rs"]
 mod validation_server;
 
 use base64::Engine as _;
