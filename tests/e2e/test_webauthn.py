@@ -136,7 +136,7 @@ class Page:
 @pytest.fixture
 def page(lab):
     # No origin: it is the host that the browser asks.
-    (lab.root / "etc/pve/datacenter.cfg").write_text("webauthn: rp=Lab,id=localhost\n")
+    assert lab.call("PUT", "/cluster/options", webauthn="rp=Lab,id=localhost").ok
     with Browser(f"--host-resolver-rules=MAP localhost {lab.address}") as browser:
         yield Page(browser)
 
