@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -268,8 +269,19 @@ fn last_uid(file: &mut File) -> std::io::Result<u64> {
     Ok(last.map_or(0, |entry| entry.uid))
 }
 
+/// What the program goes by, where its file does not say it.
+static SERVICE_NAME: OnceLock<&str> = OnceLock::new();
+
+/// Names the service, for a program that has several names; the first call of a process counts.
+pub fn set_service_name(name: &'static str) {
+    let _ = SERVICE_NAME.set(name);
+}
+
 /// The name of the running service: `pvedaemon`.
 pub fn service_name() -> String {
+    if let Some(name) = SERVICE_NAME.get() {
+        return (*name).to_owned();
+    }
     let exe = std::env::current_exe().ok();
     let name = exe
         .as_deref()

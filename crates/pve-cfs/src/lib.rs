@@ -33,7 +33,7 @@ pub mod ssh;
 pub mod status;
 pub mod tree;
 
-pub use cluster_log::{ClusterLog, Priority, service_name};
+pub use cluster_log::{ClusterLog, Priority, service_name, set_service_name};
 pub use datacenter::Datacenter;
 pub use error::CfsError;
 pub use files::{Cfs, MAX_FILE, Stamp};

@@ -161,10 +161,15 @@ impl Formats {
                 }
                 // Of the parameter or the key, not of its value.
                 "in" | "index_max" | "alias" | "keyAlias" | "default_key" => {}
-                // For usage texts and the command line's tables only.
-                "typetext" | "format_description" | "renderer" | "title" | "print_width" | "default_rule" => {}
+                // Together, below.
+                "typetext" | "format_description" | "renderer" | "title" | "print_width" => {}
+                // For people who read the contract.
+                "default_rule" => {}
                 other => return Err(format!("{what}: unknown schema key '{other}'").into()),
             }
+        }
+        if let Some(hints) = hints(what, schema, pool)? {
+            fields.push(format!("hints: Some(&{hints})"));
         }
         Ok(fields)
     }
@@ -242,6 +247,40 @@ fn words(name: &str, named: &Value) -> Value {
     };
     let lists = ["values", "values_v4", "values_v6"].map(|key| items(&format[key]));
     Value::Array(lists.concat())
+}
+
+/// What usage texts and the command lines' tables need: the name of a static, where there is anything.
+fn hints(what: &str, schema: &Value, pool: &mut Pool) -> Result<Option<String>> {
+    let mut fields = Vec::new();
+    for (key, field) in [
+        ("title", "title"),
+        ("typetext", "type_text"),
+        ("format_description", "description"),
+    ] {
+        if !schema[key].is_null() {
+            fields.push(format!("{field}: Some({})", literal(text(&schema[key], what)?)));
+        }
+    }
+    if let Some(width) = schema["print_width"].as_u64() {
+        fields.push(format!("print_width: Some({width})"));
+    }
+    if !schema["renderer"].is_null() {
+        let renderer = match text(&schema["renderer"], what)? {
+            "bytes" => "Bytes",
+            "duration" => "Duration",
+            "timestamp" => "Timestamp",
+            "timestamp_gmt" => "TimestampGmt",
+            "fraction_as_percentage" => "Percentage",
+            "yaml" => "Yaml",
+            other => return Err(format!("{what}: unknown renderer '{other}'").into()),
+        };
+        fields.push(format!("renderer: Some(Renderer::{renderer})"));
+    }
+    if fields.is_empty() {
+        return Ok(None);
+    }
+    let value = format!("Hints {{ {}, ..Hints::NONE }}", fields.join(", "));
+    Ok(Some(pool.define("H", "Hints", &value)))
 }
 
 fn pattern(constructor: &str, source: &str, pool: &mut Pool) -> String {

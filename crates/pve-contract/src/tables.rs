@@ -2,7 +2,7 @@
 
 use pve_schema::format::NamedFormat;
 use pve_schema::pattern::Pattern;
-use pve_schema::schema::{Format, Kind, Parameter, PropertyFormat, PropertyKey, Schema, Suffix};
+use pve_schema::schema::{Format, Hints, Kind, Parameter, PropertyFormat, PropertyKey, Renderer, Schema, Suffix};
 
 use crate::method::{Check, GroupsParam, Method, MethodId, Permissions, UserClass, Verb};
 use crate::route::Node;

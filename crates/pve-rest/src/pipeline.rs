@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use pve_access::{AccessControl, Credentials};
-use pve_contract::{Merged, Method, Verb, merge, route};
+use pve_contract::{Merged, Method, Route, Verb, merge, route};
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, NodeName};
 use serde_json::{Map, Value};
 
 use crate::call::{self, Client, LOCALHOST};
-use crate::{ApiError, Call, Registry, Reply, blocking};
+use crate::{ApiError, ApiResult, Call, Registry, Reply, blocking};
 
 /// Which side runs the pipeline; it decides what is executed here and what is forwarded (reference 01 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +145,29 @@ impl Pipeline {
         }
     }
 
+    /// Steps 6 to 9 for a caller who need not prove anything and is at no connection's other end: who is root on this
+    /// machine's command line, for one. Nothing is forwarded.
+    ///
+    /// # Errors
+    /// The refusal, or the handler's error.
+    pub async fn call(
+        &self,
+        caller: &AuthId,
+        route: Route,
+        params: Map<String, Value>,
+        request_id: &Arc<str>,
+    ) -> ApiResult {
+        let merged = merge(route.method, route.uri_params, params)?;
+        check_permission(&self.access()?, &merged, Some(caller))?;
+        match self.target_node(&merged)? {
+            Some(_) => Err(ApiError::plain("proxy not allowed")),
+            None => {
+                self.execute(merged, Some(caller.clone()), Client::default(), request_id)
+                    .await
+            }
+        }
+    }
+
     /// The list of the steps. Their order is visible to clients: who may not call a method learns nothing about its
     /// parameters, and an unknown node is told before a wrong parameter.
     async fn walk(&self, admitted: &Admitted, params: Map<String, Value>) -> Result<Outcome, ApiError> {
@@ -156,10 +179,7 @@ impl Pipeline {
         // 5. A few methods demand a person's own ticket.
         refuse_token(route.method, head)?;
         // 6. May the caller do that, by the parameters as they were sent?
-        let caller = admitted.caller.as_ref();
-        let param = |name: &str| merged.text(name).map(str::to_owned);
-        self.rights_of(admitted)?
-            .check(route.method.permissions.as_ref(), caller, &param)?;
+        check_permission(&self.rights_of(admitted)?, &merged, admitted.caller.as_ref())?;
         // 7. Which node is to run it?
         if let Some(node) = self.target_node(&merged)? {
             return self.forward_to_node(node, admitted);
@@ -169,17 +189,29 @@ impl Pipeline {
             return Ok(Outcome::Forward(ForwardTo::Daemon));
         }
         // 9. Are the parameters right? Then run it.
+        let reply = self.execute(merged, admitted.caller.clone(), head.client.clone(), &head.request_id);
+        reply.await.map(Outcome::Reply)
+    }
+
+    /// Step 9.
+    async fn execute(
+        &self,
+        merged: Merged,
+        caller: Option<AuthId>,
+        client: Client,
+        request_id: &Arc<str>,
+    ) -> ApiResult {
         let method = merged.method();
         let handler = self.registry.get(method.id).ok_or_else(|| not_built_yet(method))?;
         let call = Call {
             context: self.context.clone(),
             method,
             params: merged.check()?,
-            caller: admitted.caller.clone(),
-            client: head.client.clone(),
-            request_id: Arc::clone(&head.request_id),
+            caller,
+            client,
+            request_id: Arc::clone(request_id),
         };
-        handler(call).await.map(Outcome::Reply)
+        handler(call).await
     }
 
     /// Users and rights for a request. Where a body lies between then and now they are looked up again: it may have
@@ -274,6 +306,12 @@ fn upload_target(head: &RequestHead) -> Option<&str> {
     let (nodes, _node, storages, storage, upload) = (next()?, next()?, next()?, next()?, next()?);
     let is_upload = head.verb == Verb::Post && (nodes, storages, upload) == ("nodes", "storage", "upload");
     (is_upload && next().is_none()).then_some(storage)
+}
+
+/// Whether a caller may do that, by the parameters as they were sent.
+fn check_permission(access: &AccessControl, merged: &Merged, caller: Option<&AuthId>) -> Result<(), ApiError> {
+    let param = |name: &str| merged.text(name).map(str::to_owned);
+    Ok(access.check(merged.method().permissions.as_ref(), caller, &param)?)
 }
 
 /// Refuses an API token where the contract wants a ticket.

@@ -191,6 +191,51 @@ pub struct Schema {
     pub default: Option<&'static str>,
     /// In an index method's answer: the template of a child's path below this one, `{name}` for one.
     pub child_href: Option<&'static str>,
+    /// What command lines show of it to people.
+    pub hints: Option<&'static Hints>,
+}
+
+/// What the text output and the usage texts of command lines need beyond a value's rules (reference 03 §7).
+#[derive(Debug)]
+pub struct Hints {
+    /// A column's header instead of its name.
+    pub title: Option<&'static str>,
+    /// How a value is shown.
+    pub renderer: Option<Renderer>,
+    /// Most characters of a column.
+    pub print_width: Option<usize>,
+    /// The place-holder of a usage text, where it does not follow from the rules.
+    pub type_text: Option<&'static str>,
+    /// The word for the value in a usage text.
+    pub description: Option<&'static str>,
+}
+
+impl Hints {
+    /// No hint: the base that tables spread from.
+    pub const NONE: Self = Self {
+        title: None,
+        renderer: None,
+        print_width: None,
+        type_text: None,
+        description: None,
+    };
+}
+
+/// How a value is shown to people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renderer {
+    /// A number of bytes, `1.50 KiB`.
+    Bytes,
+    /// Seconds, `1d 1h 1m 1s`.
+    Duration,
+    /// Seconds since 1970, as local time.
+    Timestamp,
+    /// The same, as universal time.
+    TimestampGmt,
+    /// A fraction, `12.35%`.
+    Percentage,
+    /// A nested value, in YAML.
+    Yaml,
 }
 
 impl Schema {
@@ -216,6 +261,7 @@ impl Schema {
             variants: &[],
             default: None,
             child_href: None,
+            hints: None,
         }
     }
 

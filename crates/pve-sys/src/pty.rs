@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::ptr;
@@ -69,6 +69,18 @@ pub fn resize(terminal: &File, size: Size) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// The size of a terminal; `None` for what is none, and for one that does not know.
+pub fn size(terminal: impl AsFd) -> Option<Size> {
+    let descriptor = terminal.as_fd();
+    let mut winsize = Size { columns: 0, rows: 0 }.winsize();
+    // SAFETY: the descriptor is open as long as the borrow, and TIOCGWINSZ fills the structure that it is given.
+    let result = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::TIOCGWINSZ, &raw mut winsize) };
+    (result == 0 && winsize.ws_col > 0).then_some(Size {
+        columns: winsize.ws_col,
+        rows: winsize.ws_row,
+    })
 }
 
 /// A new pseudo terminal: our side and the program's. Neither is inherited by other programs.

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use pve_cfs::{Cfs, Priority, service_name};
@@ -179,10 +179,40 @@ fn announce(context: &Context, caller: &str, upid: &Upid) {
     }
 }
 
+/// How many tasks of this process have an end that is still to be logged.
+static WATCHED: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+
+/// One of those, as long as it lives.
+struct Watched;
+
+impl Watched {
+    fn new() -> Self {
+        *WATCHED.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        *WATCHED.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        WATCHED.1.notify_all();
+    }
+}
+
+/// Waits until the ends of all tasks that this process started are logged, `limit` at most: for a program that ends with
+/// its task.
+pub fn wait_for_ends(limit: Duration) {
+    let watched = WATCHED.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = WATCHED.1.wait_timeout_while(watched, limit, |left| *left > 0);
+    drop(waited);
+}
+
 /// Waits for the end of a task and logs it.
 fn watch(context: Context, caller: String, upid: Upid, mut child: Child) {
     let name = format!("task-{}", upid.pid);
+    let watched = Watched::new();
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let _watched = watched;
         let ended = child.wait();
         let status = match TaskList::new(&context).refresh(None) {
             Ok(entries) => entries

@@ -38,7 +38,7 @@ pub mod task;
 pub mod worker;
 
 pub use child::child_main;
-pub use launch::{Launcher, StartError, TaskRequest};
+pub use launch::{Launcher, StartError, TaskRequest, wait_for_ends};
 pub use list::{Entry, TaskList};
 pub use status::Class;
 pub use task::{Kinds, Task, TaskError};

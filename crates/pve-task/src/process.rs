@@ -65,6 +65,13 @@ pub fn terminate(upid: &Upid) {
     }
 }
 
+/// Ends a task at once, without waiting for it. One that does not run is left alone.
+pub fn kill_now(upid: &Upid) {
+    if is_running(upid) {
+        signal(upid, Signal::SIGKILL);
+    }
+}
+
 fn signal(upid: &Upid, signal: Signal) {
     // 0 and 1 would mean "my own group" and init.
     let Ok(pid @ 2..) = i32::try_from(upid.pid) else { return };

@@ -3,9 +3,15 @@
 //!
 //! | module | tool |
 //! |---|---|
+//! | [`pveum`] | users, rights and realms |
 //! | [`qm`] | consoles of VMs, for other nodes and for people |
 //! | [`vma`] | looks into, unpacks and makes archives of VM backups |
+//!
+//! Tools that call methods of the API are tables of verbs on one base, [`api`]; [`output`] prints what they answer.
 
+mod api;
+mod output;
+mod pveum;
 mod qm;
 mod vma;
 
@@ -15,6 +21,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Command, CommandFactory as _};
+use log::LevelFilter;
+use pve_daemon::logging::{self, Target};
+use pve_daemon::process;
 
 /// What a command line that makes no sense, and everything that failed, exit with; as upstream's tools do.
 const FAILURE: u8 = 255;
@@ -22,37 +31,88 @@ const FAILURE: u8 = 255;
 /// A tool.
 struct Tool {
     name: &'static str,
-    command: fn() -> Command,
-    run: fn(Vec<OsString>) -> ExitCode,
+    kind: Kind,
 }
 
-const TOOLS: [Tool; 2] = [
+/// What a tool is made of.
+enum Kind {
+    /// A command line of its own.
+    Own(fn() -> Command, fn(Vec<OsString>) -> ExitCode),
+    /// A table of verbs.
+    Verbs(&'static api::Program),
+}
+
+const TOOLS: [Tool; 3] = [
+    Tool {
+        name: "pveum",
+        kind: Kind::Verbs(&pveum::PROGRAM),
+    },
     Tool {
         name: "qm",
-        command: qm::Cli::command,
-        run: qm::main,
+        kind: Kind::Own(qm::Cli::command, qm::main),
     },
     Tool {
         name: "vma",
-        command: vma::Cli::command,
-        run: vma::main,
+        kind: Kind::Own(vma::Cli::command, vma::main),
     },
 ];
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args_os();
-    let called = arguments.next().unwrap_or_default();
-    let rest: Vec<OsString> = arguments.collect();
-    let called = Path::new(&called).file_name().unwrap_or_default();
-    if let Some(tool) = tool(called) {
-        return (tool.run)(rest);
-    }
-    match rest.split_first() {
-        Some((name, rest)) if tool(name).is_some() => {
-            tool(name).map_or(ExitCode::FAILURE, |tool| (tool.run)(rest.to_vec()))
+impl Tool {
+    fn run(&self, words: Vec<OsString>) -> ExitCode {
+        match self.kind {
+            Kind::Own(_, run) => run(words),
+            Kind::Verbs(program) => api::main(program, words),
         }
-        _ => own(&rest),
     }
+
+    fn about(&self) -> String {
+        match self.kind {
+            Kind::Own(command, _) => command().get_about().map(ToString::to_string).unwrap_or_default(),
+            Kind::Verbs(program) => program.about.trim_end_matches('.').to_owned(),
+        }
+    }
+
+    fn completion(&self, shell: &str) -> Option<Vec<u8>> {
+        match self.kind {
+            Kind::Own(command, _) => {
+                let shell: clap_complete::Shell = shell.parse().ok()?;
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command(), self.name, &mut script);
+                Some(script)
+            }
+            Kind::Verbs(program) => api::complete::script(program.name, shell).map(String::into_bytes),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    // Kept before anything else, for titles of processes.
+    let image = process::image();
+    let (called, rest) = match image.arguments.split_first() {
+        Some((called, rest)) => (Path::new(called).file_name().unwrap_or_default(), rest),
+        None => (OsStr::new(""), &[][..]),
+    };
+    if let Some(tool) = tool(called) {
+        return tool.run(rest.to_vec());
+    }
+    let Some((first, rest)) = rest.split_first() else {
+        return own(&[]);
+    };
+    if let Some(tool) = tool(first) {
+        return tool.run(rest.to_vec());
+    }
+    match first.to_str() {
+        // How this image is started for a task of one of its tools, and to ask PAM.
+        Some(pve_task::VERB) => run_task(),
+        Some(pve_access::pam::VERB) => pve_access::pam::helper_main(),
+        _ => own(image.arguments.get(1..).unwrap_or_default()),
+    }
+}
+
+/// A task that a tool started: everything it needs comes by pipe.
+fn run_task() -> ExitCode {
+    logging::init("pve-cli", Target::Syslog, LevelFilter::Info);
+    pve_task::child_main(&api::local::task_kinds())
 }
 
 fn tool(name: &OsStr) -> Option<&'static Tool> {
@@ -63,7 +123,7 @@ fn tool(name: &OsStr) -> Option<&'static Tool> {
 fn own(arguments: &[OsString]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let text = match words[..] {
-        ["completion", name, shell] => completion(name, shell),
+        ["completion", name, shell] => tool(OsStr::new(name)).and_then(|tool| tool.completion(shell)),
         ["--version" | "-V"] => Some(format!("pve-cli {}\n", env!("CARGO_PKG_VERSION")).into_bytes()),
         ["help" | "--help" | "-h"] => Some(usage().into_bytes()),
         _ => None,
@@ -78,25 +138,11 @@ fn own(arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn completion(name: &str, shell: &str) -> Option<Vec<u8>> {
-    let tool = tool(OsStr::new(name))?;
-    let shell: clap_complete::Shell = shell.parse().ok()?;
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut (tool.command)(), tool.name, &mut script);
-    Some(script)
-}
-
 fn usage() -> String {
     let mut text = "USAGE: pve-cli TOOL [ARGUMENTS]\n       pve-cli completion TOOL SHELL\n\nTOOLS\n".to_owned();
     for tool in &TOOLS {
-        let about = (tool.command)()
-            .get_about()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        text.push_str(&format!("  {:<8}{about}\n", tool.name));
+        text.push_str(&format!("  {:<8}{}\n", tool.name, tool.about()));
     }
-    text.push_str(
-        "\nA link with the name of a tool is that tool. SHELL is one of bash, elvish, fish, powershell, zsh.\n",
-    );
+    text.push_str("\nA link with the name of a tool is that tool. SHELL is one of bash, fish, zsh.\n");
     text
 }

@@ -1,0 +1,227 @@
+//! The table of a tool's verbs, and finding a verb in it.
+
+use pve_contract::{Method, MethodId};
+use pve_schema::schema::Schema;
+use serde_json::{Map, Value};
+
+use super::local::Local;
+use super::{CallError, run};
+use crate::output::Style;
+
+/// A tool.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// What it is called.
+    pub(crate) name: &'static str,
+    /// What it is for, in a line.
+    pub(crate) about: &'static str,
+    /// Its verbs.
+    pub(crate) entries: &'static [Entry],
+}
+
+/// A word of a command line's beginning.
+#[derive(Debug)]
+pub(crate) enum Entry {
+    /// More words follow.
+    Group(&'static str, &'static [Entry]),
+    /// It is the last of them.
+    Verb(Verb),
+    /// Another name of the verb with these words. It has no short forms.
+    Alias(&'static str, &'static [&'static str]),
+}
+
+/// A verb.
+#[derive(Debug)]
+pub(crate) struct Verb {
+    /// The word.
+    pub(crate) name: &'static str,
+    /// What it does, in a line.
+    pub(crate) about: &'static str,
+    /// The method whose parameters are its options.
+    pub(crate) method: MethodId,
+    /// The parameters that are words without a name, in their order.
+    pub(crate) positional: &'static [Positional],
+    /// Parameters that the verb sets itself.
+    pub(crate) fixed: &'static [(&'static str, &'static str)],
+    /// Parameters that are no options of the verb.
+    pub(crate) hidden: &'static [&'static str],
+    /// Parameters that the method demands and the verb does not.
+    pub(crate) optional: &'static [&'static str],
+    /// Parameters that may be typed without being seen.
+    pub(crate) secrets: &'static [Secret],
+    /// What is done.
+    pub(crate) action: Action,
+}
+
+/// A parameter that is a word without a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positional {
+    /// It must be there.
+    Required(&'static str),
+    /// It may be missing.
+    Optional(&'static str),
+}
+
+impl Positional {
+    /// The parameter's name.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Required(name) | Self::Optional(name) => name,
+        }
+    }
+}
+
+/// A parameter that may be typed without being seen.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Secret {
+    /// Its name.
+    pub(crate) parameter: &'static str,
+    /// How it is asked for.
+    pub(crate) prompt: Prompt,
+    /// Whether it is asked for even when the option is not there.
+    pub(crate) always: bool,
+}
+
+/// How a secret is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// Twice: it is made now.
+    New,
+    /// Once: it is known already.
+    Known,
+}
+
+/// What a verb does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Action {
+    /// It calls its method and prints the result as the contract describes it.
+    Call,
+    /// It calls its method and prints the result in another way.
+    CallAndShow(fn(Value, &Style) -> Shown),
+    /// It does something of its own.
+    Run(fn(&Local, Map<String, Value>, &Style) -> Result<Shown, CallError>),
+}
+
+/// What a verb prints.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// A value that looks so.
+    Data(Value, &'static Schema),
+    /// A text as it is.
+    Text(String),
+}
+
+impl Verb {
+    /// A verb that calls a method, with nothing special about it: the base that tables spread from.
+    pub(crate) const fn new(name: &'static str, about: &'static str, method: MethodId) -> Self {
+        Self {
+            name,
+            about,
+            method,
+            positional: &[],
+            fixed: &[],
+            hidden: &[],
+            optional: &[],
+            secrets: &[],
+            action: Action::Call,
+        }
+    }
+
+    /// The method whose parameters are its options.
+    pub(crate) fn method(&self) -> &'static Method {
+        pve_contract::method(self.method)
+    }
+
+    /// Whether a parameter of the method is an option of the verb.
+    pub(crate) fn is_option(&self, name: &str) -> bool {
+        let is_set = self.fixed.iter().any(|(fixed, _)| *fixed == name);
+        let is_word = self.positional.iter().any(|word| word.name() == name);
+        !is_set && !is_word && !self.hidden.contains(&name)
+    }
+
+    /// A parameter that may be typed without being seen.
+    pub(crate) fn secret(&self, name: &str) -> Option<&Secret> {
+        self.secrets.iter().find(|secret| secret.parameter == name)
+    }
+}
+
+/// Where the words of a command line lead.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// To a verb, with all of its words.
+    Verb(&'static Verb, Vec<&'static str>),
+    /// To a group of verbs, and no further.
+    Group(&'static [Entry], Vec<&'static str>),
+}
+
+/// There is no such verb, or there are several.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct UnknownVerb {
+    /// The words up to the one that nothing is called.
+    pub(crate) words: Vec<String>,
+}
+
+impl Program {
+    /// Follows words as far as they name verbs; also tells how many of them do.
+    pub(crate) fn find(&self, words: &[String]) -> Result<(Found, usize), UnknownVerb> {
+        let mut entries = self.entries;
+        let mut path = Vec::new();
+        for (at, word) in words.iter().enumerate() {
+            let unknown = || UnknownVerb {
+                words: path
+                    .iter()
+                    .map(|word: &&str| (*word).to_owned())
+                    .chain([word.clone()])
+                    .collect(),
+            };
+            match entry(entries, word).ok_or_else(unknown)? {
+                Entry::Group(name, inner) => {
+                    path.push(*name);
+                    entries = inner;
+                }
+                Entry::Verb(verb) => {
+                    path.push(verb.name);
+                    return Ok((Found::Verb(verb, path), at + 1));
+                }
+                Entry::Alias(_, words) => {
+                    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+                    let (found, _) = self.find(&words)?;
+                    return Ok((found, at + 1));
+                }
+            }
+        }
+        Ok((Found::Group(entries, path), words.len()))
+    }
+}
+
+impl Entry {
+    /// Its word.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Group(name, _) | Self::Alias(name, _) => name,
+            Self::Verb(verb) => verb.name,
+        }
+    }
+
+    /// Whether it leads to a method that there is.
+    pub(crate) fn is_built(&self) -> bool {
+        match self {
+            Self::Group(_, entries) => entries.iter().any(Self::is_built),
+            Self::Verb(verb) => run::is_built(verb.method),
+            Self::Alias(..) => false,
+        }
+    }
+}
+
+/// The entry of that name, or the only one whose name begins so.
+fn entry(entries: &'static [Entry], word: &str) -> Option<&'static Entry> {
+    if let Some(exact) = entries.iter().find(|entry| entry.name() == word) {
+        return Some(exact);
+    }
+    let begins = |entry: &&Entry| !matches!(entry, Entry::Alias(..)) && entry.name().starts_with(word);
+    let mut matching = entries.iter().filter(begins);
+    match (matching.next(), matching.next()) {
+        (Some(only), None) if !word.is_empty() => Some(only),
+        _ => None,
+    }
+}
