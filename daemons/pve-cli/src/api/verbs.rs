@@ -99,8 +99,11 @@ pub(crate) enum Action {
     /// It calls its method and prints the result in another way.
     CallAndShow(fn(Value, &Style) -> Shown),
     /// It does something of its own.
-    Run(fn(&Local, Map<String, Value>, &Style) -> Result<Shown, CallError>),
+    Run(Work),
 }
+
+/// What a verb of its own does with its parameters.
+pub(crate) type Work = fn(&Local, Map<String, Value>, &Style) -> Result<Shown, CallError>;
 
 /// What a verb prints.
 #[derive(Debug)]
