@@ -7,7 +7,7 @@
 //! | [`permissions`] | who may do what where |
 //! | [`rights`] | the checks that handlers make themselves |
 //! | [`check`] | the permission expressions of the contract |
-//! | [`domains`], [`password`], [`pam`] | realms and changes of them, and where their users' passwords are |
+//! | [`domains`], [`password`], [`pam`], [`ldap`] | realms and changes of them, and where their users' passwords are |
 //! | [`tfa`] | second factors: who has which, answers, locks, changes |
 //! | [`ticket`], [`secret`], [`token`] | what proves who somebody is |
 //! | [`credentials`] | where a request carries it |
@@ -15,6 +15,7 @@
 //! | [`login`] | logging in |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
 //! | [`users`], [`acl`], [`pools`] | making and deleting users, granting and revoking roles, pools and their members |
+//! | `helper` | what is done in a process of its own |
 //! | [`store`] | the names of the files, and changes under their locks |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
@@ -26,6 +27,8 @@ pub mod credentials;
 pub mod domains;
 pub mod edit;
 pub mod error;
+mod helper;
+pub mod ldap;
 pub mod login;
 pub mod pam;
 pub mod password;

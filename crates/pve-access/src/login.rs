@@ -25,7 +25,7 @@ use crate::permissions::Capabilities;
 use crate::tfa::verify::Subject;
 use crate::tfa::{self, Challenge};
 use crate::user_config::{User, UserConfig};
-use crate::{pam, password};
+use crate::{ldap, pam, password};
 
 /// A request to log in.
 #[derive(Clone, Copy, Default)]
@@ -148,14 +148,15 @@ impl AccessControl {
             // Whatever the realm: an LDAP server takes a bind without password for an anonymous one, and says yes.
             return Err(AccessError::plain("no password"));
         }
-        match self.domains()?.require(user.realm())?.kind {
+        let domains = self.domains()?;
+        let realm = domains.require(user.realm())?;
+        match realm.kind {
             RealmKind::Pve => password::check_pve(self.cfs(), user, password),
             RealmKind::Pam => pam::check(user.name(), password, client),
             RealmKind::OpenId => Err(AccessError::plain("OpenID realm does not allow password verification.")),
-            kind @ (RealmKind::Ldap | RealmKind::Ad) => Err(AccessError::plain(format!(
-                "logging in through a realm of type '{}' is not implemented",
-                kind.as_str()
-            ))),
+            RealmKind::Ldap | RealmKind::Ad => {
+                ldap::check_password(self.cfs(), user.realm(), realm, user.name(), password)
+            }
         }
     }
 

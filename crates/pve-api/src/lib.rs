@@ -27,4 +27,5 @@ pub fn register_tasks(kinds: &mut pve_task::Kinds) {
     pve_qemu::tasks::register_tasks(kinds);
     pve_storage::register_tasks(kinds);
     pve_backup::register_tasks(kinds);
+    pve_jobs::register_tasks(kinds);
 }

@@ -70,8 +70,8 @@ fn realms_that_cannot_be_made() {
             "missing value for required option 'issuer-url'",
         ),
         (
-            ldap(json!({"check-connection": 1})),
-            "checking the connection to a directory is not built yet",
+            ldap(json!({"check-connection": 1, "bind_dn": "cn=x"})),
+            "missing password for realm two",
         ),
     ] {
         assert_eq!(
@@ -215,4 +215,119 @@ fn the_realms_that_are_always_there_come_back() {
     );
     // Its users stay.
     assert!(lab.read("user.cfg").contains("user:carol@corp:"));
+}
+
+/// Vector 92, and who may.
+#[test]
+fn what_cannot_be_synchronised() {
+    let lab = with_corp();
+    let sync = |caller: &str, realm: &str| {
+        let path = format!("/access/domains/{realm}/sync");
+        lab.call(caller, Verb::Post, &path, json!({})).unwrap_err()
+    };
+    assert_eq!(
+        sync("root@pam", "pam"),
+        plain("Cannot sync realm type 'pam'! Only LDAP/AD realms can be synced.")
+    );
+    assert_eq!(
+        sync("root@pam", "gone"),
+        ApiError::parameter("realm", "Realm does not exist.")
+    );
+    assert_eq!(
+        sync("root@pam", "corp"),
+        ApiError::parameter(
+            "scope",
+            "Not passed as parameter and not defined in realm default sync options."
+        )
+    );
+    assert_eq!(sync("bob@pve", "corp").status, 403);
+}
+
+#[test]
+fn jobs_that_synchronise_are_made_changed_and_removed() {
+    let lab = with_corp();
+    let path = "/cluster/jobs/realm-sync/nightly";
+    let job = json!({"realm": "corp", "schedule": "02:00", "scope": "both", "enable-new": 0});
+    assert_eq!(lab.root(Verb::Post, path, job.clone()), Ok(Value::Null));
+    assert_eq!(
+        lab.root(Verb::Post, path, job.clone()),
+        Err(plain("Job 'nightly' already exists"))
+    );
+    let stored = "realm-sync: nightly\n\trealm corp\n\tschedule 02:00\n\tscope both\n\tenable-new 0\n\tenabled 1\n\n";
+    assert_eq!(lab.read("jobs.cfg"), stored);
+    lab.cfs
+        .write(
+            "priv/jobs/realm-sync-nightly.json",
+            br#"{"node":"n2","time":1700000000}"#,
+        )
+        .unwrap();
+    let rows = lab.get("/cluster/jobs/realm-sync");
+    assert_eq!(
+        (&rows[0]["id"], &rows[0]["last-run"]),
+        (&json!("nightly"), &json!(1_700_000_000))
+    );
+    assert!(rows[0]["next-run"].as_i64() > Some(1_700_000_000), "{rows}");
+    assert_eq!(
+        lab.get(path),
+        json!({
+            "id": "nightly", "type": "realm-sync", "realm": "corp", "schedule": "02:00", "scope": "both",
+            "enable-new": 0, "enabled": 1,
+        })
+    );
+
+    // PUT has no realm in its path nor among its parameters, so its right is looked for at a realm of no name.
+    lab.root(
+        Verb::Put,
+        "/access/acl",
+        json!({"path": "/access/realm/corp", "roles": "PVEUserAdmin", "users": "bob@pve"}),
+    )
+    .unwrap();
+    lab.root(
+        Verb::Put,
+        "/access/acl",
+        json!({"path": "/access/groups", "roles": "PVEUserAdmin", "users": "bob@pve"}),
+    )
+    .unwrap();
+    let own = |verb, path: &str, params| lab.call("bob@pve", verb, path, params);
+    assert_eq!(own(Verb::Put, path, json!({"scope": "users"})).unwrap_err().status, 403);
+    assert_eq!(own(Verb::Delete, path, json!({})).unwrap_err().status, 403);
+    assert_eq!(lab.call("carol@pve", Verb::Get, path, json!({})).unwrap_err().status, 403);
+    assert_eq!(own(Verb::Post, "/cluster/jobs/realm-sync/own", job), Ok(Value::Null));
+    lab.root(Verb::Delete, "/cluster/jobs/realm-sync/own", json!({}))
+        .unwrap();
+
+    lab.root(Verb::Put, path, json!({"scope": "users", "delete": "enable-new"}))
+        .unwrap();
+    assert_eq!(
+        lab.read("jobs.cfg"),
+        stored.replace("both", "users").replace("\tenable-new 0\n", "")
+    );
+    assert_eq!(
+        lab.root(Verb::Put, path, json!({})),
+        Err(plain("no job options specified"))
+    );
+    let other = "/cluster/jobs/realm-sync/other";
+    let missing = ApiError::parameter("id", "No such job 'other'");
+    assert_eq!(
+        lab.root(Verb::Put, other, json!({"enabled": 0})),
+        Err(plain("no such realm-sync job"))
+    );
+    assert_eq!(lab.root(Verb::Get, other, json!({})), Err(missing.clone()));
+    assert_eq!(lab.root(Verb::Delete, other, json!({})), Err(missing));
+    for (realm, text) in [
+        ("pve", "Only LDAP/AD realms can be synced."),
+        ("gone", "No such realm 'gone'"),
+    ] {
+        let job = json!({"realm": realm, "schedule": "daily", "scope": "users"});
+        assert_eq!(
+            lab.root(Verb::Post, other, job),
+            Err(ApiError::parameter("realm", text))
+        );
+    }
+    lab.root(Verb::Delete, path, json!({})).unwrap();
+    assert_eq!(
+        (lab.read("jobs.cfg"), lab.get("/cluster/jobs/realm-sync")),
+        (String::new(), json!([]))
+    );
+    assert_eq!(lab.read("priv/jobs/realm-sync-nightly.json"), "");
 }

@@ -1,4 +1,4 @@
-//! Making, changing and removing backup jobs (reference 05 §4).
+//! Making, changing and removing backup jobs (reference 05 §4); others are in [`crate::realm_sync::edit`].
 //!
 //! Every change is done under the lock of `jobs.cfg`, on the file as it is then; what this node remembers of the job
 //! follows at once, so that a job that is due before the next round is not missed. Who may do it is the caller's
@@ -202,7 +202,7 @@ pub fn forget_guest(context: &Context, vmid: VmId) -> Result<(), JobsError> {
 }
 
 /// Runs a change on the file as it is under its lock.
-fn edit<E>(context: &Context, code: impl FnOnce(&Cfs, &mut JobsCfg) -> Result<(), E>) -> Result<(), E>
+pub(crate) fn edit<E>(context: &Context, code: impl FnOnce(&Cfs, &mut JobsCfg) -> Result<(), E>) -> Result<(), E>
 where
     E: From<CfsError> + From<JobsError>,
 {

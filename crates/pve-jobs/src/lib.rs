@@ -8,10 +8,10 @@
 //! | [`edit`] | making, changing and removing backup jobs |
 //! | [`state`] | what a node remembers of a job, and its files |
 //! | [`round`] | one round of the scheduler: which jobs run |
-//! | [`realm_sync`] | which node of a cluster synchronises a realm |
+//! | [`realm_sync`] | synchronising realms: starting it, its jobs, which node of a cluster does one |
 //! | [`error`] | what can go wrong |
 //!
-//! Not here: what the jobs do, and the daemon's loop. Grammar of calendar events: `pve_schema::calendar`.
+//! Not here: what backup jobs do, and the daemon's loop. Grammar of calendar events: `pve_schema::calendar`.
 
 pub mod calendar;
 pub mod edit;
@@ -26,3 +26,8 @@ pub use error::JobsError;
 pub use jobs_cfg::{Job, JobKind, JobsCfg};
 pub use round::{Round, TaskEnd, Verdict};
 pub use state::{JobState, Phase, StateStore};
+
+/// Adds every kind of task that jobs start here.
+pub fn register_tasks(kinds: &mut pve_task::Kinds) {
+    realm_sync::register_tasks(kinds);
+}

@@ -6,7 +6,7 @@ mod common;
 
 use jiff::tz::TimeZone;
 use pve_cfs::Cfs;
-use pve_jobs::realm_sync::{self, ClusterState, Others};
+use pve_jobs::realm_sync::cluster::{self as realm_sync, ClusterState, Others};
 use pve_schema::ids::Upid;
 
 /// What is known of the other nodes.

@@ -1,7 +1,8 @@
 //! `pvedaemon`: the privileged side. Serves the whole API to the web side, on loopback and as root.
 //!
 //! Only wiring is here. Handlers are in `pve-api` and `pve-web-api`, the request path in `pve-http`, processes and
-//! signals in `pve-daemon`. The same image runs tasks (`task`) and asks PAM ([`pve_access::pam::VERB`]).
+//! signals in `pve-daemon`. The same image runs tasks (`task`), asks PAM ([`pve_access::pam::VERB`]) and
+//! directories ([`pve_access::ldap::VERB`]).
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,7 +33,11 @@ static PROGRAM: Program = Program {
     init,
     check,
     counters: &[&pve_http::counters::ALL, &pve_task::counters::ALL],
-    hidden: &[(pve_task::VERB, run_task), (pve_access::pam::VERB, ask_pam)],
+    hidden: &[
+        (pve_task::VERB, run_task),
+        (pve_access::pam::VERB, ask_pam),
+        (pve_access::ldap::VERB, ask_directory),
+    ],
 };
 
 fn main() -> ExitCode {
@@ -94,4 +99,9 @@ fn run_task(_arguments: &[OsString]) -> ExitCode {
 /// PAM in a process of its own, since its modules may do anything.
 fn ask_pam(_arguments: &[OsString]) -> ExitCode {
     pve_access::pam::helper_main()
+}
+
+/// Directories in a process of its own, since their answers may be anything.
+fn ask_directory(_arguments: &[OsString]) -> ExitCode {
+    pve_access::ldap::helper_main()
 }

@@ -40,7 +40,7 @@ use rounds::Rounds;
 static PROGRAM: Program = Program {
     name: "pvescheduler",
     version: env!("CARGO_PKG_VERSION"),
-    about: "Starts backup jobs when they are due.",
+    about: "Starts jobs when they are due: backups, and synchronising realms.",
     pid_file: "/run/pvescheduler.pid",
     run_as: RunAs::Root,
     prepare,
@@ -90,6 +90,7 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
 fn task_kinds() -> Kinds {
     let mut kinds = Kinds::new();
     pve_backup::register_tasks(&mut kinds);
+    pve_jobs::register_tasks(&mut kinds);
     pve_qemu::tasks::register_tasks(&mut kinds);
     pve_storage::register_tasks(&mut kinds);
     kinds

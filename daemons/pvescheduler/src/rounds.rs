@@ -204,7 +204,7 @@ mod tests {
 
     /// It must not look as if it had been done.
     #[test]
-    fn a_realm_that_cannot_be_synchronised_yet_is_told_once_as_failed() {
+    fn a_realm_that_is_none_is_told_once_as_failed() {
         let mut lab = Lab::new();
         lab.write("realm-sync: corp\n\trealm corp\n\tschedule hourly UTC\n\tscope both\n\tenabled 1\n\n");
         let file = lab
@@ -223,7 +223,7 @@ mod tests {
             format!(r#"{{{config},"state":"created","time":1000,"updated":1000}}"#)
         );
         let failed = format!(
-            r#"{{{config},"msg":"synchronising realms is not supported by this build yet","state":"stopped","time":3605}}"#
+            r#"{{{config},"msg":"Parameter verification failed. realm: Realm does not exist.","state":"stopped","time":3605}}"#
         );
         assert_eq!(round(3605), failed);
         assert_eq!(round(3665), failed, "it is due again in an hour");

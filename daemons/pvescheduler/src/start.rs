@@ -5,13 +5,10 @@ use pve_backup::vzdump::{self, Answer};
 use pve_daemon::BoxError;
 use pve_jobs::jobs_cfg::vzdump_params;
 use pve_jobs::state::Started;
-use pve_jobs::{Job, JobKind};
+use pve_jobs::{Job, JobKind, realm_sync};
 use pve_schema::Context;
 use pve_schema::ids::AuthId;
 use pve_schema::section_config::Section;
-
-/// Why a realm is not synchronised.
-const NO_REALM_SYNC: &str = "synchronising realms is not supported by this build yet";
 
 /// Runs a job: what came of it.
 pub(crate) fn job(context: &Context, job: &Job, section: &Section) -> Started {
@@ -21,7 +18,7 @@ pub(crate) fn job(context: &Context, job: &Job, section: &Section) -> Started {
             Ok(Answer::Started(upid)) => Started::Task(upid),
             Err(error) => Started::Failed(error.to_string()),
         },
-        JobKind::RealmSync => Started::Failed(NO_REALM_SYNC.to_owned()),
+        JobKind::RealmSync => realm_sync::job::run(context, job, section),
     }
 }
 

@@ -1,20 +1,25 @@
 //! Making, changing and deleting realms (reference 02 §12.8).
 //!
 //! ```text
-//! lock ─▶ read ─▶ digest, checks ─▶ the bind password to its own file ─▶ write
-//!                                        └── a new realm's goes again if writing fails
+//! connection tried? ─▶ lock ─▶ read ─▶ digest, checks ─▶ the bind password to its own file ─▶ write
+//!                                                             └── a new realm's goes again if writing fails
 //! ```
+//!
+//! A connection is tried before the lock is taken: a server that does not answer must not keep others from theirs.
 
 use pve_cfs::Cfs;
 use pve_schema::section_config::{OptionError, Section, SectionFile, Value};
 use pve_schema::{Context, Param, Params, digest, list};
 
-use super::{BUILTIN, Domains, RealmKind, format};
+use super::{BUILTIN, Domains, Realm, RealmKind, format};
 use crate::error::AccessError;
+use crate::ldap;
 use crate::store::{self, DOMAINS_CFG};
 
 /// Parameters that are no options of a section.
-const NO_OPTIONS: [&str; 5] = ["realm", "type", "digest", "delete", "check-connection"];
+const NO_OPTIONS: [&str; 5] = ["realm", "type", "digest", "delete", CHECK];
+/// Asks for the connection to be tried.
+const CHECK: &str = "check-connection";
 /// The option that is kept in a file of its own.
 const PASSWORD: &str = "password";
 /// What a synchronisation does unless told otherwise.
@@ -23,24 +28,24 @@ const SYNC_DEFAULTS: &str = "sync-defaults-options";
 /// Makes a realm.
 ///
 /// # Errors
-/// It exists, its type is built in, an option is not for its type or missing; wrapped in `add auth server failed`.
+/// It exists, its type is built in, an option is not for its type or missing, its server cannot be asked; wrapped in
+/// `add auth server failed`.
 pub fn create(context: &Context, realm: &str, kind: RealmKind, params: &Params) -> Result<(), AccessError> {
-    change(context, "add auth server failed", |cfs, file| {
-        // `pam` and `pve` always exist, so their names are never free.
-        if BUILTIN.iter().any(|(name, ..)| *name == realm) || file.is_taken(realm) {
-            return Err(AccessError::plain(format!("domain '{realm}' already exists")));
-        }
-        if BUILTIN.iter().any(|(_, builtin, _)| *builtin == kind) {
-            let text = format!("unable to create builtin type '{}'", kind.as_str());
-            return Err(AccessError::plain(text));
-        }
-        refuse_check(kind, params)?;
-        let section = format().create(kind.as_str(), realm, options(params))?;
+    const PREFIX: &str = "add auth server failed";
+    let password = params.text(PASSWORD);
+    if params.is_set(CHECK) {
+        let check = || {
+            let section = new_section(&read(&Cfs::new(context))?, realm, kind, params)?;
+            check_connection(&section, password.map(str::to_owned))
+        };
+        check().map_err(|error| error.during(PREFIX))?;
+    }
+    change(context, PREFIX, |cfs, file| {
+        let section = new_section(file, realm, kind, params)?;
         if section.is_set("default") {
             clear_default(file);
         }
         file.insert(section);
-        let password = params.text(PASSWORD);
         match (kind, password) {
             (RealmKind::Ldap | RealmKind::Ad, Some(password)) => set_password(cfs, realm, password)?,
             (_, Some(_)) => log::warn!("realm '{realm}': a bind password is for LDAP and AD alone - ignored"),
@@ -51,35 +56,44 @@ pub fn create(context: &Context, realm: &str, kind: RealmKind, params: &Params) 
     })
 }
 
+/// The section of a new realm.
+fn new_section(file: &SectionFile, realm: &str, kind: RealmKind, params: &Params) -> Result<Section, AccessError> {
+    // `pam` and `pve` always exist, so their names are never free.
+    if BUILTIN.iter().any(|(name, ..)| *name == realm) || file.is_taken(realm) {
+        return Err(AccessError::plain(format!("domain '{realm}' already exists")));
+    }
+    if BUILTIN.iter().any(|(_, builtin, _)| *builtin == kind) {
+        let text = format!("unable to create builtin type '{}'", kind.as_str());
+        return Err(AccessError::plain(text));
+    }
+    refuse_check(kind, params)?;
+    Ok(format().create(kind.as_str(), realm, options(params))?)
+}
+
 /// Changes a realm: removes options, then sets others.
 ///
 /// # Errors
-/// The file is another by now, there is no such realm, nothing is to be changed, or an option cannot be set; wrapped in
-/// `update auth server failed`.
+/// The file is another by now, there is no such realm, nothing is to be changed, an option cannot be set, or the server
+/// cannot be asked; wrapped in `update auth server failed`.
 pub fn update(context: &Context, realm: &str, params: &Params) -> Result<(), AccessError> {
-    change(context, "update auth server failed", |cfs, file| {
-        digest::check(params.text("digest"), &file.digest).map_err(|error| AccessError::plain(error.to_string()))?;
-        let mut section = file
-            .get(realm)
-            .cloned()
-            .ok_or_else(|| AccessError::plain(format!("domain '{realm}' does not exist")))?;
-        let kind = RealmKind::parse(&section.kind)
-            .ok_or_else(|| AccessError::plain(format!("unsupported type '{}'", section.kind)))?;
-        let options = options(params);
-        let deleted = list::split(params.text("delete").unwrap_or_default());
-        let password = params.text(PASSWORD);
-        if options.is_empty() && deleted.is_empty() && password.is_none() && !params.has("check-connection") {
-            return Err(AccessError::plain("no options specified"));
-        }
-        refuse_check(kind, params)?;
-        if password.is_some() && format().usage(kind.as_str(), PASSWORD).is_none() {
-            return Err(OptionError::Unexpected(PASSWORD.to_owned()).into());
-        }
-        // Upstream does not ask whether what is removed is required; writing does.
-        for key in &deleted {
-            section.remove(key);
-        }
-        format().update(&mut section, options, &[])?;
+    const PREFIX: &str = "update auth server failed";
+    let password = params.text(PASSWORD);
+    let deletes_password = list::split(params.text("delete").unwrap_or_default()).contains(&PASSWORD);
+    if params.is_set(CHECK) {
+        let cfs = Cfs::new(context);
+        let check = || {
+            let section = changed_section(&read(&cfs)?, realm, params)?;
+            let password = match password {
+                Some(password) => Some(password.to_owned()),
+                None if deletes_password => None,
+                None => Domains::bind_password(&cfs, realm)?,
+            };
+            check_connection(&section, password)
+        };
+        check().map_err(|error| error.during(PREFIX))?;
+    }
+    change(context, PREFIX, |cfs, file| {
+        let section = changed_section(file, realm, params)?;
         if section.is_set("default") {
             clear_default(file);
         }
@@ -88,11 +102,43 @@ pub fn update(context: &Context, realm: &str, params: &Params) -> Result<(), Acc
         text(file)?;
         match password {
             Some(password) => set_password(cfs, realm, password)?,
-            None if deleted.contains(&PASSWORD) => forget_password(cfs, realm),
+            None if deletes_password => forget_password(cfs, realm),
             None => {}
         }
         write(cfs, file)
     })
+}
+
+/// The section of a realm as it will be.
+fn changed_section(file: &SectionFile, realm: &str, params: &Params) -> Result<Section, AccessError> {
+    digest::check(params.text("digest"), &file.digest).map_err(|error| AccessError::plain(error.to_string()))?;
+    let mut section = file
+        .get(realm)
+        .cloned()
+        .ok_or_else(|| AccessError::plain(format!("domain '{realm}' does not exist")))?;
+    let kind = RealmKind::parse(&section.kind)
+        .ok_or_else(|| AccessError::plain(format!("unsupported type '{}'", section.kind)))?;
+    let options = options(params);
+    let deleted = list::split(params.text("delete").unwrap_or_default());
+    if options.is_empty() && deleted.is_empty() && !params.has(PASSWORD) && !params.has(CHECK) {
+        return Err(AccessError::plain("no options specified"));
+    }
+    refuse_check(kind, params)?;
+    if params.has(PASSWORD) && format().usage(kind.as_str(), PASSWORD).is_none() {
+        return Err(OptionError::Unexpected(PASSWORD.to_owned()).into());
+    }
+    // Upstream does not ask whether what is removed is required; writing does.
+    for key in &deleted {
+        section.remove(key);
+    }
+    format().update(&mut section, options, &[])?;
+    Ok(section)
+}
+
+/// Tries the connection of a realm as it will be.
+fn check_connection(section: &Section, password: Option<String>) -> Result<(), AccessError> {
+    let realm = Realm::of(section).ok_or_else(|| AccessError::plain("no such type of realm"))?;
+    ldap::check_connection(&section.id, &realm, password)
 }
 
 /// Deletes a realm with its bind password. Its users stay; `pam` and `pve` come back as they are without options.
@@ -117,11 +163,13 @@ fn change<T>(
     code: impl FnOnce(&Cfs, &mut SectionFile) -> Result<T, AccessError>,
 ) -> Result<T, AccessError> {
     let cfs = Cfs::new(context);
-    store::locked(&cfs, DOMAINS_CFG, prefix, || {
-        let mut file = SectionFile::parse(format(), cfs.read(DOMAINS_CFG)?.unwrap_or_default());
-        complete(&mut file);
-        code(&cfs, &mut file)
-    })
+    store::locked(&cfs, DOMAINS_CFG, prefix, || code(&cfs, &mut read(&cfs)?))
+}
+
+fn read(cfs: &Cfs) -> Result<SectionFile, AccessError> {
+    let mut file = SectionFile::parse(format(), cfs.read(DOMAINS_CFG)?.unwrap_or_default());
+    complete(&mut file);
+    Ok(file)
 }
 
 /// Adds the realms that are always there, and lets one be the default at most.
@@ -158,19 +206,11 @@ fn text(file: &SectionFile) -> Result<String, AccessError> {
         .map_err(|error| AccessError::plain(error.to_string()))
 }
 
-/// Whether the connection can be tried is not known here: nothing connects to directories yet.
+/// Only directories are connected to.
 fn refuse_check(kind: RealmKind, params: &Params) -> Result<(), AccessError> {
-    if !params.has("check-connection") {
-        return Ok(());
-    }
-    if !matches!(kind, RealmKind::Ldap | RealmKind::Ad) {
+    if params.has(CHECK) && !matches!(kind, RealmKind::Ldap | RealmKind::Ad) {
         let text = "'check-connection' parameter can only be set for realms of type 'ldap' or 'ad'";
         return Err(AccessError::plain(text));
-    }
-    if params.is_set("check-connection") {
-        return Err(AccessError::plain(
-            "checking the connection to a directory is not built yet",
-        ));
     }
     Ok(())
 }
@@ -194,12 +234,12 @@ fn options(params: &Params) -> Vec<(String, Value)> {
 }
 
 /// What `full` and `purge` meant is said by `remove-vanished` now.
-fn modern_sync_options(text: &str) -> String {
+pub(crate) fn modern_sync_options(text: &str) -> String {
     let mut kept = Vec::new();
     let mut vanished = Vec::new();
     for part in text.split(',') {
         let is_on = |value: &str| matches!(value.to_lowercase().as_str(), "1" | "on" | "yes" | "true");
-        match part.split_once('=') {
+        match part.trim().split_once('=') {
             Some(("full", value)) => vanished.extend(is_on(value).then_some("entry;properties")),
             Some(("purge", value)) => vanished.extend(is_on(value).then_some("acl")),
             _ => kept.push(part.to_owned()),

@@ -1,4 +1,5 @@
-//! `domains.cfg`: the realms (reference 02 §5.3). Changing them is in [`edit`]; nothing here connects to a directory.
+//! `domains.cfg`: the realms (reference 02 §5.3). Changing them is in [`edit`]; what
+//! connects to a directory is in [`crate::ldap`].
 
 pub mod edit;
 
@@ -10,7 +11,7 @@ use pve_contract::{id, method};
 use pve_schema::check;
 use pve_schema::ids::UserId;
 use pve_schema::schema::Kind;
-use pve_schema::section_config::{self, Header, Row, SectionFile, SectionFormat, Use};
+use pve_schema::section_config::{self, Header, Row, Section, SectionFile, SectionFormat, Use};
 use serde_json::{Map, Value, json};
 
 use crate::error::AccessError;
@@ -170,18 +171,9 @@ impl Domains {
         for warning in &file.warnings {
             log::warn!("{warning}");
         }
-        let realms = file.sections().filter_map(|section| {
-            let options = section.iter().filter_map(|(key, value)| match value {
-                section_config::Value::Text(text) => Some((key.to_owned(), text.clone())),
-                // No option of a realm is an array.
-                section_config::Value::List(_) => None,
-            });
-            let realm = Realm {
-                kind: RealmKind::parse(&section.kind)?,
-                options: options.collect(),
-            };
-            Some((section.id.clone(), realm))
-        });
+        let realms = file
+            .sections()
+            .filter_map(|section| Some((section.id.clone(), Realm::of(section)?)));
         let mut domains = Self {
             realms: realms.collect(),
             digest: file.digest.clone(),
@@ -242,6 +234,27 @@ impl Domains {
 }
 
 impl Realm {
+    /// The realm of a section; `None` if that is of another type.
+    fn of(section: &Section) -> Option<Self> {
+        let options = section.iter().filter_map(|(key, value)| match value {
+            section_config::Value::Text(text) => Some((key.to_owned(), text.clone())),
+            // No option of a realm is an array.
+            section_config::Value::List(_) => None,
+        });
+        Some(Self {
+            kind: RealmKind::parse(&section.kind)?,
+            options: options.collect(),
+        })
+    }
+
+    /// An option that is set to something.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        self.options
+            .get(key)
+            .map(String::as_str)
+            .filter(|text| !text.is_empty())
+    }
+
     /// Whether `Alice` and `alice` are two users.
     pub fn is_case_sensitive(&self) -> bool {
         self.options.get("case-sensitive").is_none_or(|value| value != "0")

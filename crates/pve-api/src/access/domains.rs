@@ -1,12 +1,13 @@
-//! `/access/domains` (reference 02 §12.8).
+//! `/access/domains` (reference 02 §12.8, §13.1).
 
 use pve_access::domains::{RealmKind, edit};
 use pve_access::error::AccessError;
 use pve_contract::id;
+use pve_jobs::realm_sync;
 use pve_rest::{ApiResult, Call, Registry};
 use serde_json::{Value, json};
 
-use super::answer;
+use super::{answer, audit};
 
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::GET_ACCESS_DOMAINS, |call| Box::pin(all(call)));
@@ -14,6 +15,9 @@ pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::GET_ACCESS_DOMAINS_REALM, |call| Box::pin(one(call)));
     registry.bind(id::PUT_ACCESS_DOMAINS_REALM, |call| Box::pin(update(call)));
     registry.bind(id::DELETE_ACCESS_DOMAINS_REALM, |call| Box::pin(delete(call)));
+    registry.bind(id::POST_ACCESS_DOMAINS_REALM_SYNC, |call| {
+        Box::pin(audit::change(call, sync))
+    });
 }
 
 /// For everybody: the log-in dialog asks before anybody is logged in, so it tells no more than that needs.
@@ -77,4 +81,17 @@ async fn delete(call: Call) -> ApiResult {
         Ok(Value::Null)
     })
     .await
+}
+
+/// `POST /access/domains/{realm}/sync`
+fn sync(call: &Call) -> ApiResult {
+    let params = &call.params;
+    let upid = realm_sync::start(
+        &call.context,
+        &call.auth_id(),
+        &call.request_id,
+        params.required("realm"),
+        params,
+    )?;
+    Ok(json!(upid.to_string()).into())
 }

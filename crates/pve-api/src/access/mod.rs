@@ -1,6 +1,6 @@
 //! `/access`: users, groups, roles, ACLs, realms, second factors, tickets (reference 02 §12).
 //!
-//! Not here yet, and answered with 501: OpenID Connect and the synchronisation of realms.
+//! Not here yet, and answered with 501: OpenID Connect.
 
 mod acl;
 pub(crate) mod audit;

@@ -13,7 +13,7 @@
 mod included;
 mod info;
 mod rights;
-mod row;
+pub(super) mod row;
 
 use jiff::tz::TimeZone;
 use pve_access::AccessControl;

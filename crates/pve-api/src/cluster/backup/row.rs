@@ -1,4 +1,4 @@
-//! A backup job as the API shows it: flags and numbers are numbers, property strings are objects (reference 05 §2.1).
+//! A job as the API shows it: flags and numbers are numbers, property strings are objects (reference 05 §2.1).
 
 use pve_contract::property_format;
 use pve_jobs::jobs_cfg::format;
@@ -8,7 +8,7 @@ use pve_schema::section_config::{Section, Value as Stored};
 use serde_json::{Map, Value};
 
 /// All options of a job, with its name and type.
-pub(super) fn of(section: &Section) -> Map<String, Value> {
+pub(in crate::cluster) fn of(section: &Section) -> Map<String, Value> {
     let options = section.iter().map(|(key, value)| (key.to_owned(), option(key, value)));
     let mut row: Map<String, Value> = options.collect();
     row.insert("id".to_owned(), section.id.as_str().into());

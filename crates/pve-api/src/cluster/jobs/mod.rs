@@ -1,6 +1,6 @@
-//! `/cluster/jobs` (reference 05 §3).
-//!
-//! Not here yet: jobs that synchronise realms, `/cluster/jobs/realm-sync`.
+//! `/cluster/jobs` (reference 05 §3); backup jobs are in `backup`.
+
+mod realm_sync;
 
 use jiff::tz::TimeZone;
 use pve_contract::id;
@@ -15,6 +15,7 @@ const ITERATIONS: usize = 10;
 pub(super) fn register(registry: &mut Registry) {
     registry.bind(id::GET_CLUSTER_JOBS, |call| Box::pin(index(call)));
     registry.bind(id::GET_CLUSTER_JOBS_SCHEDULE_ANALYZE, |call| Box::pin(analyze(call)));
+    realm_sync::register(registry);
 }
 
 /// `GET /cluster/jobs`
