@@ -289,27 +289,23 @@ fn jobs_that_synchronise_are_made_changed_and_removed() {
     )
     .unwrap();
     let own = |verb, path: &str, params| lab.call("bob@pve", verb, path, params);
-    assert_eq!(own(Verb::Put, path, json!({"scope": "users"})).unwrap_err().status, 403);
+    assert_eq!(own(Verb::Put, path, json!({"schedule": "02:00", "scope": "users"})).unwrap_err().status, 403);
     assert_eq!(own(Verb::Delete, path, json!({})).unwrap_err().status, 403);
     assert_eq!(lab.call("carol@pve", Verb::Get, path, json!({})).unwrap_err().status, 403);
     assert_eq!(own(Verb::Post, "/cluster/jobs/realm-sync/own", job), Ok(Value::Null));
     lab.root(Verb::Delete, "/cluster/jobs/realm-sync/own", json!({}))
         .unwrap();
 
-    lab.root(Verb::Put, path, json!({"scope": "users", "delete": "enable-new"}))
+    lab.root(Verb::Put, path, json!({"schedule": "02:00", "scope": "users", "delete": "enable-new"}))
         .unwrap();
     assert_eq!(
         lab.read("jobs.cfg"),
         stored.replace("both", "users").replace("\tenable-new 0\n", "")
     );
-    assert_eq!(
-        lab.root(Verb::Put, path, json!({})),
-        Err(plain("no job options specified"))
-    );
     let other = "/cluster/jobs/realm-sync/other";
     let missing = ApiError::parameter("id", "No such job 'other'");
     assert_eq!(
-        lab.root(Verb::Put, other, json!({"enabled": 0})),
+        lab.root(Verb::Put, other, json!({"schedule": "daily", "enabled": 0})),
         Err(plain("no such realm-sync job"))
     );
     assert_eq!(lab.root(Verb::Get, other, json!({})), Err(missing.clone()));
