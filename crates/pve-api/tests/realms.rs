@@ -289,15 +289,27 @@ fn jobs_that_synchronise_are_made_changed_and_removed() {
     )
     .unwrap();
     let own = |verb, path: &str, params| lab.call("bob@pve", verb, path, params);
-    assert_eq!(own(Verb::Put, path, json!({"schedule": "02:00", "scope": "users"})).unwrap_err().status, 403);
+    assert_eq!(
+        own(Verb::Put, path, json!({"schedule": "02:00", "scope": "users"}))
+            .unwrap_err()
+            .status,
+        403
+    );
     assert_eq!(own(Verb::Delete, path, json!({})).unwrap_err().status, 403);
-    assert_eq!(lab.call("carol@pve", Verb::Get, path, json!({})).unwrap_err().status, 403);
+    assert_eq!(
+        lab.call("carol@pve", Verb::Get, path, json!({})).unwrap_err().status,
+        403
+    );
     assert_eq!(own(Verb::Post, "/cluster/jobs/realm-sync/own", job), Ok(Value::Null));
     lab.root(Verb::Delete, "/cluster/jobs/realm-sync/own", json!({}))
         .unwrap();
 
-    lab.root(Verb::Put, path, json!({"schedule": "02:00", "scope": "users", "delete": "enable-new"}))
-        .unwrap();
+    lab.root(
+        Verb::Put,
+        path,
+        json!({"schedule": "02:00", "scope": "users", "delete": "enable-new"}),
+    )
+    .unwrap();
     assert_eq!(
         lab.read("jobs.cfg"),
         stored.replace("both", "users").replace("\tenable-new 0\n", "")

@@ -125,13 +125,7 @@ pub fn create(context: &Context, id: &str, options: Vec<(String, Value)>) -> Res
         if jobs.file.is_taken(id) {
             return Err(EditError::Exists(id.to_owned()));
         }
-        let job = Job::of(&section);
-        jobs.file.insert(section);
-        jobs.write(cfs)?;
-        if let Some(job) = job {
-            StateStore::new(context).create(&job)?;
-        }
-        Ok(())
+        Ok(store(context, cfs, jobs, section, StateStore::create)?)
     })
 }
 
@@ -162,13 +156,7 @@ where
         let sent: Vec<&str> = ["vmid", "all"].into_iter().filter(|key| change.sets(key)).collect();
         change.apply(&mut section);
         settle_selection(&mut section, |key| sent.contains(&key)).map_err(EditError::from)?;
-        let job = Job::of(&section);
-        jobs.file.insert(section);
-        jobs.write(cfs)?;
-        if let Some(job) = job {
-            StateStore::new(context).observe(&job)?;
-        }
-        Ok(())
+        Ok(store(context, cfs, jobs, section, StateStore::observe)?)
     })
 }
 
@@ -211,6 +199,20 @@ where
         let mut jobs = JobsCfg::read(&cfs)?;
         code(&cfs, &mut jobs)
     })
+}
+
+/// Puts a job into the file; `note` tells this node's state of it.
+pub(crate) fn store(
+    context: &Context,
+    cfs: &Cfs,
+    jobs: &mut JobsCfg,
+    section: Section,
+    note: fn(&StateStore, &Job) -> Result<(), JobsError>,
+) -> Result<(), JobsError> {
+    let job = Job::of(&section);
+    jobs.file.insert(section);
+    jobs.write(cfs)?;
+    job.map_or(Ok(()), |job| note(&StateStore::new(context), &job))
 }
 
 fn is_deletable(key: &str) -> bool {

@@ -7,8 +7,8 @@ use pve_schema::Context;
 use pve_schema::section_config::Value;
 
 use super::{RealmSyncError, cluster};
-use crate::edit::{Change, edit};
-use crate::jobs_cfg::{Job, JobKind, format};
+use crate::edit::{Change, edit, store};
+use crate::jobs_cfg::{JobKind, format};
 use crate::state::StateStore;
 
 const KIND: JobKind = JobKind::RealmSync;
@@ -28,15 +28,9 @@ pub fn create(context: &Context, id: &str, options: Vec<(String, Value)>) -> Res
         if section.get("enabled").is_none() {
             section.set("enabled", true);
         }
-        let job = Job::of(&section);
-        jobs.file.insert(section);
-        jobs.write(cfs)?;
         // What a job of that name left behind is not this one's last run.
         cluster::remove(cfs, id)?;
-        if let Some(job) = job {
-            StateStore::new(context).create(&job)?;
-        }
-        Ok(())
+        Ok(store(context, cfs, jobs, section, StateStore::create)?)
     })
 }
 
@@ -62,13 +56,7 @@ pub fn update(context: &Context, id: &str, change: Change) -> Result<(), RealmSy
         let mut section = jobs.get(KIND, id).cloned().ok_or(RealmSyncError::NoSuchJob)?;
         let delete: Vec<&str> = change.delete.iter().map(String::as_str).collect();
         format().update(&mut section, change.set, &delete)?;
-        let job = Job::of(&section);
-        jobs.file.insert(section);
-        jobs.write(cfs)?;
-        if let Some(job) = job {
-            StateStore::new(context).observe(&job)?;
-        }
-        Ok(())
+        Ok(store(context, cfs, jobs, section, StateStore::observe)?)
     })
 }
 

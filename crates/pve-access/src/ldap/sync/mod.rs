@@ -88,7 +88,6 @@ pub fn run(
     } else {
         edit::edit(context, &format!("{verb} failed"), |config| {
             merge.apply(config, log);
-            fail::fail_point!("access::sync::merged", |_| Err(AccessError::plain("injected")));
             Ok(())
         })?;
     }
