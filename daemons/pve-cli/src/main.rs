@@ -102,9 +102,10 @@ fn main() -> ExitCode {
         return tool.run(rest.to_vec());
     }
     match first.to_str() {
-        // How this image is started for a task of one of its tools, and to ask PAM.
+        // How this image is started for a task of one of its tools, and to ask PAM and directories.
         Some(pve_task::VERB) => run_task(),
         Some(pve_access::pam::VERB) => pve_access::pam::helper_main(),
+        Some(pve_access::ldap::VERB) => pve_access::ldap::helper_main(),
         _ => own(image.arguments.get(1..).unwrap_or_default()),
     }
 }
