@@ -5,22 +5,13 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
 import time
 
 import proxmoxer
 import pytest
-from directory import (
-    ROOT,
-    ROOT_PASSWORD,
-    SUFFIX,
-    Certificates,
-    Slapd,
-    Strange,
-    Upn,
-    group,
-    person,
-)
-from lab import wait_for
+from directory import ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Slapd, Strange, Upn, group, person
+from lab import BINARIES, wait_for
 
 BASE = dict(type="ldap", server1="127.0.0.1", base_dn=SUFFIX, user_attr="uid")
 SEARCHER = dict(bind_dn=ROOT, password=ROOT_PASSWORD)
@@ -438,6 +429,10 @@ def test_what_a_synchronisation_changes_is_what_was_asked_for(lab, playground, c
         assert "Cannot sync realm type 'pam'! Only LDAP/AD realms can be synced." in text and text.startswith("500")
         text = refused(realm.api.access.domains("nowhere").sync.post, scope="both")
         assert "Realm does not exist." in text and text.startswith("400")
+        # From the command line, too.
+        pveum = [BINARIES / "pve-cli", "pveum", "--root", lab.root, "realm", "sync", "small", "--dry-run", "1"]
+        done = subprocess.run(pveum, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+        assert done.returncode == 0 and "starting sync for realm small" in done.stdout + done.stderr, done
         # A directory that is away changes nothing.
         realm.change(port=1)
         status = lab.wait_task(realm.api, sync())

@@ -93,16 +93,21 @@ impl Connection {
     /// Where a directory keeps its entries, by its own word.
     pub(super) fn default_base(&mut self) -> Result<String, LdapError> {
         const ATTRIBUTE: &str = "defaultNamingContext";
+        let entry = self.entry("", ATTRIBUTE)?;
+        let base = entry.and_then(|entry| values(&entry, ATTRIBUTE).first().cloned());
+        base.ok_or(LdapError::NoBase)
+    }
+
+    /// An attribute of one entry; `None` if there is no such entry to see.
+    pub(super) fn entry(&mut self, dn: &str, attribute: &str) -> Result<Option<SearchEntry>, LdapError> {
         let result = self
             .0
             .with_timeout(TIMEOUT)
-            .search("", Scope::Base, "(objectClass=*)", [ATTRIBUTE]);
+            .search(dn, Scope::Base, "(objectClass=*)", [attribute]);
         let (entries, _) = result
             .and_then(ldap3::SearchResult::success)
             .map_err(|error| LdapError::Search(text(&error)))?;
-        let entry = entries.into_iter().next().map(SearchEntry::construct);
-        let base = entry.and_then(|entry| values(&entry, ATTRIBUTE).first().cloned());
-        base.ok_or(LdapError::NoBase)
+        Ok(entries.into_iter().next().map(SearchEntry::construct))
     }
 
     /// All entries that a filter finds, page by page; `told` hears how many there are after each.

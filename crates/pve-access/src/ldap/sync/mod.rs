@@ -6,6 +6,7 @@
 //! | [`options`] | what it does |
 //! | [`plan`] | what the directory is asked |
 //! | [`found`] | its answer as users and groups |
+//! | [`ranges`] | long lists of members, which a server tells in parts |
 //! | [`merge`] | bringing `user.cfg` in line |
 //!
 //! ```text
@@ -19,6 +20,7 @@ mod found;
 mod merge;
 mod options;
 mod plan;
+mod ranges;
 #[cfg(test)]
 mod tests;
 
@@ -126,7 +128,12 @@ fn read(cfs: &Cfs, name: &str, realm: &Realm, scope: Scope, log: &mut dyn FnMut(
             attributes: &attributes,
             page: GROUPS_PER_PAGE,
         };
-        let entries = connection.search(&groups, &mut |count| log(&format!("read {count} groups")))?;
+        let mut entries = connection.search(&groups, &mut |count| log(&format!("read {count} groups")))?;
+        for entry in &mut entries {
+            for attribute in MEMBERS {
+                ranges::complete(entry, attribute, |dn, attribute| connection.entry(dn, attribute))?;
+            }
+        }
         found.add_groups(name, &plan, &entries, &mut |text| log(&format!("warning: {text}")));
     }
     Ok(found)
