@@ -3,6 +3,7 @@
 //!
 //! | module | tool |
 //! |---|---|
+//! | [`pvesh`] | the API by its paths |
 //! | [`pveum`] | users, rights and realms |
 //! | [`qm`] | consoles of VMs, for other nodes and for people |
 //! | [`vma`] | looks into, unpacks and makes archives of VM backups |
@@ -11,6 +12,7 @@
 
 mod api;
 mod output;
+mod pvesh;
 mod pveum;
 mod qm;
 mod vma;
@@ -38,11 +40,17 @@ struct Tool {
 enum Kind {
     /// A command line of its own.
     Own(fn() -> Command, fn(Vec<OsString>) -> ExitCode),
+    /// Paths of the API.
+    Paths,
     /// A table of verbs.
     Verbs(&'static api::Program),
 }
 
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 4] = [
+    Tool {
+        name: "pvesh",
+        kind: Kind::Paths,
+    },
     Tool {
         name: "pveum",
         kind: Kind::Verbs(&pveum::PROGRAM),
@@ -61,6 +69,7 @@ impl Tool {
     fn run(&self, words: Vec<OsString>) -> ExitCode {
         match self.kind {
             Kind::Own(_, run) => run(words),
+            Kind::Paths => pvesh::main(words),
             Kind::Verbs(program) => api::main(program, words),
         }
     }
@@ -68,6 +77,7 @@ impl Tool {
     fn about(&self) -> String {
         match self.kind {
             Kind::Own(command, _) => command().get_about().map(ToString::to_string).unwrap_or_default(),
+            Kind::Paths => pvesh::ABOUT.to_owned(),
             Kind::Verbs(program) => program.about.trim_end_matches('.').to_owned(),
         }
     }
@@ -80,6 +90,7 @@ impl Tool {
                 clap_complete::generate(shell, &mut command(), self.name, &mut script);
                 Some(script)
             }
+            Kind::Paths => None,
             Kind::Verbs(program) => api::complete::script(program.name, shell).map(String::into_bytes),
         }
     }

@@ -171,7 +171,7 @@ fn values(program: &'static Program, schema: &Schema, typed: &str, arguments: &A
     };
     let known: Vec<String> = if format.words.is_empty() {
         let list = LISTS.iter().find(|(name, ..)| *name == format.name);
-        let found = list.and_then(|(_, method, key)| listed(&local(program, arguments).ok()?, *method, key));
+        let found = list.and_then(|(_, method, key)| listed(&local(program.name, arguments).ok()?, *method, key));
         found.unwrap_or_default()
     } else {
         format.words.iter().map(|word| (*word).to_owned()).collect()

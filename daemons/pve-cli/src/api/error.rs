@@ -38,6 +38,9 @@ pub(crate) enum CallError {
         "400 Parameter verification failed.\noutput-format: value '{0}' does not have a value in the enumeration 'text, json, json-pretty, yaml'"
     )]
     OutputFormat(String),
+    /// There is nothing below the path.
+    #[error("resource '{0}' does not define child links")]
+    NoIndex(String),
     /// The two passwords differ.
     #[error("Passwords do not match!")]
     PasswordsDiffer,

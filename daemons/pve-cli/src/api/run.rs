@@ -154,12 +154,12 @@ fn run(
 }
 
 /// Sets up the calls: as root, on the site that was asked for, with a log.
-pub(crate) fn local(program: &'static Program, arguments: &Arguments) -> Result<Local, CallError> {
+pub(crate) fn local(name: &'static str, arguments: &Arguments) -> Result<Local, CallError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(CallError::NotRoot);
     }
-    logging::init(program.name, Target::Syslog, LevelFilter::Info);
-    pve_cfs::set_service_name(program.name);
+    logging::init(name, Target::Syslog, LevelFilter::Info);
+    pve_cfs::set_service_name(name);
     Local::new(cli::site(&SiteOptions {
         root: arguments.root.clone(),
         ..SiteOptions::default()
@@ -167,7 +167,7 @@ pub(crate) fn local(program: &'static Program, arguments: &Arguments) -> Result<
 }
 
 fn call(program: &'static Program, verb: &'static Verb, mut arguments: Arguments) -> Result<ExitCode, CallError> {
-    let local = local(program, &arguments)?;
+    let local = local(program.name, &arguments)?;
     ask_secrets(verb, &mut arguments)?;
     let style = &arguments.style;
     let mut params = arguments.params;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use pve_contract::Method;
 use pve_schema::schema::{Kind, Parameter, Schema};
 
 use super::arguments::Options;
@@ -50,6 +51,20 @@ pub(crate) fn help(program: &Program, words: &[&'static str], verb: &'static Ver
             None if is_required(verb, parameter) => "; required",
             None => "",
         };
+        text.push_str(&option(&option_name(parameter), Some(parameter.schema), remark));
+    }
+    text
+}
+
+/// The help of a method that is called by its path.
+pub(crate) fn method_help(usage: &str, method: &'static Method) -> String {
+    let mut text = format!("USAGE: {usage}\n\n");
+    let options = Options {
+        method: Some(method),
+        verb: None,
+    };
+    for parameter in options.parameters() {
+        let remark = if parameter.schema.optional { "" } else { "; required" };
         text.push_str(&option(&option_name(parameter), Some(parameter.schema), remark));
     }
     text
