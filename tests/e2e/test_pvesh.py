@@ -30,7 +30,8 @@ def test_a_task_is_followed_to_its_end(lab):
     ends = lambda: [row["msg"].split()[0] for row in api.cluster.log.get() if upid in row["msg"] and row["tag"] == "pvesh"]
     wait_for("the task's end is logged", lambda: sorted(ends()) == ["end", "starting"], 20)
     # One that fails says so in its log; it was started, which is what was asked for.
-    told = pvesh(lab, "create", f"{node}/qemu/500/status/start", "--stateuri", "/no/such")
+    pvesh(lab, "set", f"{node}/qemu/500/config", "--args", "-no-such-option", "--kvm", 0)
+    told = pvesh(lab, "create", f"{node}/qemu/500/status/start")
     assert "TASK ERROR: " in told
     told = pvesh(lab, "delete", f"{node}/qemu/500")
     assert "TASK OK" in told
