@@ -16,6 +16,7 @@ import time
 import proxmoxer
 import pytest
 import yaml
+from directory import ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Slapd, person
 from lab import BINARIES, Lab, wait_for
 from pages import blocks, pasted
 
@@ -162,6 +163,27 @@ def test_second_factors_are_listed_unlocked_and_deleted(lab, pveum):
     assert pveum("user", "tfa", "list", "factor@pve") == ""
     assert "factor@pve" not in path.read_text()
     assert pveum("ticket", "factor@pve", input=PASSWORD).startswith("PVE:factor@pve:")
+
+
+def test_a_realm_is_synchronised_and_its_log_printed(pveum, playground):
+    certificates = Certificates(playground / "pveum-certificates")
+    with Slapd(playground / "pveum-slapd", certificates, [person("dora", "dora pw"), person("emil")]) as slapd:
+        where = ["--server1", "127.0.0.1", "--port", slapd.port, "--base_dn", SUFFIX, "--user_attr", "uid"]
+        words = ["realm", "add", "dir", "--type", "ldap", *where, "--bind_dn", ROOT, "--password"]
+        pveum(*words, input=ROOT_PASSWORD + "\n")
+        users = lambda: {row["userid"] for row in pveum.json("user", "list") if row["userid"].endswith("@dir")}
+        told = pveum("realm", "sync", "dir", "--scope", "users", "--dry-run")
+        assert told.endswith("TASK OK\n") and users() == set()
+        told = pveum("realm", "sync", "dir", "--scope", "users")
+        assert "dora@dir" in told and told.endswith("TASK OK\n")
+        assert users() == {"dora@dir", "emil@dir"}
+        # The password goes to the directory from a process of its own.
+        assert pveum("ticket", "dora@dir", input="dora pw\n").startswith("PVE:dora@dir:")
+        assert pveum("realm", "sync", "dir", "--scope", "users", "--quiet") == ""
+    done = pveum.run("realm", "sync", "dir", "--scope", "users")
+    assert done.returncode == 255 and "TASK ERROR: " in done.stdout, done
+    refused = "400 Parameter verification failed.\nscope: value 'all' does not have a value in the enumeration"
+    assert pveum.refused("realm", "sync", "dir", "--scope", "all").startswith(refused)
 
 
 def typed(tool, words, keys):
