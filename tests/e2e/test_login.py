@@ -2,8 +2,10 @@
 
 import html
 import json
+import os
 import re
 import subprocess
+import time
 
 import proxmoxer
 import pytest
@@ -115,6 +117,40 @@ def test_a_ticket_renews_itself(lab):
     ).json()["data"]
     assert renewed["ticket"].startswith("PVE:admin@pve:")
     assert csrf.split(":")[0] == ticket.split(":")[2]
+
+
+def test_proxmoxer_takes_up_a_session_and_renews_it(lab, monkeypatch):
+    ticket, _ = lab.api().get_tokens()
+    # A ticket in place of the password, and from now on one for each call.
+    api = lab.api(password=ticket)
+    asked = lambda: (lab.root / "var/log/pveproxy/access.log").read_text().count('"POST /api2/json/access/ticket HTTP/1.1" 200')
+    before = wait_for("the log-ins are in the access log", asked)
+    monkeypatch.setattr("proxmoxer.backends.https.ProxmoxHTTPAuth.renew_age", -1)
+    for number in range(3):
+        api.access.groups.post(groupid=f"renewed-{number}")
+    wait_for("each call renewed the ticket", lambda: asked() >= before + 3)
+    assert api.get_tokens()[0].startswith("PVE:admin@pve:")
+
+
+def test_pvestatd_makes_a_new_key_when_the_old_one_is_a_day_old(lab):
+    session = lab.session("admin@pve")
+    key = lab.root / "etc/pve/authkey.pub"
+    before = key.read_text()
+    yesterday = time.time() - 86_500
+    os.utime(key, (yesterday, yesterday))
+    wait_for("pvestatd makes a new key", lambda: key.read_text() != before, 40)
+    wait_for("the private half follows", lambda: "BEGIN" in (lab.root / "etc/pve/priv/authkey.key").read_text())
+    assert (lab.root / "etc/pve/authkey.pub.old").read_text() == before
+    assert (lab.root / "etc/pve/priv/authkey.key").stat().st_mode & 0o777 == 0o600
+    # Who is logged in stays so, also for changes, and who logs in gets a ticket of the new key.
+    where = f"{lab.url}/api2/json"
+    assert session.get(f"{where}/version", timeout=30).status_code == 200
+    assert session.post(f"{where}/access/groups", data={"groupid": "after-rotation"}, timeout=30).status_code == 200
+    api = lab.api()
+    assert api.version.get()["release"] == "9.2"
+    (lab.root / "etc/pve/authkey.pub.old").unlink()
+    assert session.get(f"{where}/version", timeout=30).status_code == 401, "only the old key knew it"
+    assert api.version.get()["release"] == "9.2"
 
 
 def test_start_page_tells_nothing_secret(lab):

@@ -3,6 +3,8 @@
 use pve_schema::ids::TokenId;
 use pve_schema::{Failure, ParamErrors};
 
+use crate::limits::Refused;
+
 /// What can go wrong with users and rights.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
@@ -24,6 +26,9 @@ pub enum AccessError {
     /// A log-in that failed (401). The reason was logged and is not disclosed.
     #[error("authentication failure")]
     LoginFailed,
+    /// A log-in that is not looked at. The reason is for the log; a client is told that it failed.
+    #[error(transparent)]
+    Limit(#[from] Refused),
     /// A short-lived ticket that is not good (401).
     #[error("permission denied - invalid {0} ticket")]
     InvalidTicket(&'static str),

@@ -12,24 +12,31 @@
 //! | [`ticket`], [`secret`], [`token`] | what proves who somebody is |
 //! | [`credentials`] | where a request carries it |
 //! | [`access_control`] | all of that for one request |
-//! | [`login`] | logging in |
+//! | [`openid`] | logging in at an identity provider |
+//! | [`login`], [`limits`] | logging in, and failing to |
+//! | [`counters`] | how often that happened |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
 //! | [`users`], [`acl`], [`pools`] | making and deleting users, granting and revoking roles, pools and their members |
 //! | `helper` | what is done in a process of its own |
 //! | [`store`] | the names of the files, and changes under their locks |
+//! | `crowd` | how many may wait at once |
 //!
 //! Not here: the API's methods (`pve-api`), the delays and empty bodies of refused requests (`pve-http`).
 
 pub mod access_control;
 pub mod acl;
 pub mod check;
+pub mod counters;
 pub mod credentials;
+mod crowd;
 pub mod domains;
 pub mod edit;
 pub mod error;
 mod helper;
 pub mod ldap;
+pub mod limits;
 pub mod login;
+pub mod openid;
 pub mod pam;
 pub mod password;
 pub mod paths;

@@ -18,14 +18,19 @@ use pve_schema::ids::{AuthId, UserId};
 
 use crate::access_control::AccessControl;
 pub use crate::access_control::printable;
+use crate::counters::Outcome;
 use crate::domains::{Domains, RealmKind};
 use crate::error::AccessError;
+use crate::limits::Limiter;
 use crate::paths::AclPath;
 use crate::permissions::Capabilities;
 use crate::tfa::verify::Subject;
 use crate::tfa::{self, Challenge};
 use crate::user_config::{User, UserConfig};
-use crate::{ldap, pam, password};
+use crate::{counters, ldap, pam, password};
+
+/// Characters of the shortest signature that a ticket may have: RSA with 1024 bits.
+const MIN_SIGNATURE: usize = 172;
 
 /// A request to log in.
 #[derive(Clone, Copy, Default)]
@@ -91,8 +96,10 @@ impl AccessControl {
             access: self,
             domains,
             request,
+            limiter: Limiter::new(self.context()),
         };
         let (user, challenge) = attempt.run(&name).map_err(|error| {
+            counters::login(Outcome::Failed);
             log_failure(request.client, &name, &error);
             AccessError::LoginFailed
         })?;
@@ -106,7 +113,12 @@ impl AccessControl {
                 csrf_token: self.csrf_token(&user)?,
             }),
         };
-        self.log_success(&user.to_string());
+        counters::login(if challenge.is_some() {
+            Outcome::Half
+        } else {
+            Outcome::Ok
+        });
+        self.log_success(&format!("successful auth for user '{}'", printable(user.as_str())));
         Ok(self.describe_login(user, session, challenge.is_some()))
     }
 
@@ -135,7 +147,7 @@ impl AccessControl {
             log_failure(client, auth_id, &error);
             AccessError::LoginFailed
         })?;
-        self.log_success(auth_id);
+        self.log_success(&format!("successful auth for user '{}'", printable(auth_id)));
         Ok(())
     }
 
@@ -182,11 +194,17 @@ impl AccessControl {
         }
         let password =
             password.ok_or_else(|| AccessError::parameter(parameter, "password is required to modify user"))?;
-        self.check_password(caller.user(), password, client)
-            .inspect_err(|error| log_failure(client, caller.user().as_str(), error))
+        let limiter = Limiter::new(self.context());
+        let check = || {
+            let guess = limiter.guess(caller.user(), client)?;
+            self.check_password(caller.user(), password, client)?;
+            guess.is_right();
+            Ok(())
+        };
+        check().inspect_err(|error| log_failure(client, caller.user().as_str(), error))
     }
 
-    fn describe_login(&self, user: UserId, session: Option<Session>, is_half: bool) -> Login {
+    pub(crate) fn describe_login(&self, user: UserId, session: Option<Session>, is_half: bool) -> Login {
         let who = AuthId::User(user.clone());
         let may_know = self.has(&who, "/", &["Sys.Audit"]);
         let members = if may_know { self.cfs().members().ok() } else { None };
@@ -210,11 +228,10 @@ impl AccessControl {
     }
 
     /// The words are what log watchers look for.
-    fn log_success(&self, who: &str) {
-        let text = format!("successful auth for user '{}'", printable(who));
+    pub(crate) fn log_success(&self, text: &str) {
         self.cfs()
             .cluster_log()
-            .log(Priority::Info, &service_name(), "root@pam", &text);
+            .log(Priority::Info, &service_name(), "root@pam", text);
     }
 }
 
@@ -227,6 +244,12 @@ fn log_failure(client: Option<IpAddr>, user: &str, reason: &AccessError) {
         printable(user),
         printable(&reason)
     );
+}
+
+/// Whether a password is none that anybody has, but a ticket of a log-in or a console.
+fn is_like_a_ticket(password: &str) -> bool {
+    let signed = password.split_once("::");
+    signed.is_some_and(|(text, signature)| text.contains("PVE") && signature.len() >= MIN_SIGNATURE)
 }
 
 /// The spelling that a user of a realm without case goes by.
@@ -256,15 +279,15 @@ struct Attempt<'a> {
     access: &'a AccessControl,
     domains: Arc<Domains>,
     request: &'a LoginRequest<'a>,
+    limiter: Limiter,
 }
 
 impl Attempt<'_> {
     /// Who it is, and what it is still asked for. An error's text is the reason for the log.
     fn run(&self, name: &str) -> Result<(UserId, Option<Challenge>), AccessError> {
-        let id: UserId = name
-            .parse()
-            .map_err(|error: pve_schema::ids::InvalidUserId| AccessError::plain(error.to_string()))?;
-        let user = self.access.require_active_user(&id, self.access.context().now())?;
+        let (id, user) = self
+            .find(name)
+            .inspect_err(|_| self.limiter.stranger(self.request.client))?;
         let challenge = match self.request.verify {
             Some((path, privileges)) => {
                 self.prove_for_path(&id, user, path)?;
@@ -275,6 +298,15 @@ impl Attempt<'_> {
             None => self.prove(&id, user)?,
         };
         Ok((id, challenge))
+    }
+
+    /// The user, who must exist and may log in.
+    fn find(&self, name: &str) -> Result<(UserId, &User), AccessError> {
+        let id: UserId = name
+            .parse()
+            .map_err(|error: pve_schema::ids::InvalidUserId| AccessError::plain(error.to_string()))?;
+        let user = self.access.require_active_user(&id, self.access.context().now())?;
+        Ok((id, user))
     }
 
     /// Asked about rights: a ticket of exactly this user counts, also one for a console on the path.
@@ -304,7 +336,9 @@ impl Attempt<'_> {
                 return Err(AccessError::plain("got both 'otp' and 'tfa-challenge'"));
             }
             let challenge = Challenge::parse(&self.access.verify_half_ticket(ticket, id)?)?;
+            let guess = self.limiter.guess(id, self.request.client)?;
             self.answer(id, user, &challenge, self.request.password)?;
+            guess.is_in();
             return Ok(None);
         }
         let holder = self.access.verify_login_ticket(self.request.password)?;
@@ -323,6 +357,21 @@ impl Attempt<'_> {
 
     /// The password, and the second factor if it came along; else what is still asked for.
     fn prove_by_password(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {
+        // A ticket that is too old is no guess: who forgot to log in again must not shut out others at the same address.
+        let guess = match is_like_a_ticket(self.request.password) {
+            true => None,
+            false => Some(self.limiter.guess(id, self.request.client)?),
+        };
+        let challenge = self.look_at_password(id, user);
+        match (guess, &challenge) {
+            (Some(guess), Ok(None)) => guess.is_in(),
+            (Some(guess), Ok(Some(_))) => guess.is_right(),
+            _ => {}
+        }
+        challenge
+    }
+
+    fn look_at_password(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {
         self.access
             .check_password(id, self.request.password, self.request.client)?;
         let realm = self.domains.require(id.realm())?;

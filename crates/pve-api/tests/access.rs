@@ -357,12 +357,28 @@ fn passwords_are_changed_by_who_may() {
     );
 }
 
-/// Vectors of reference 02 §12.3.
+/// Vectors 83 and 84, and a token's life.
 #[test]
 fn tokens_are_made_changed_and_deleted() {
     let lab = Lab::new();
     let path = "/access/users/bob@pve/token/ci";
     let secrets = || lab.cfs.read_text("priv/token.cfg").unwrap().unwrap_or_default();
+    let least = lab
+        .root(Verb::Post, "/access/users/bob@pve/token/t1", json!({}))
+        .unwrap();
+    assert_eq!(
+        (&least["full-tokenid"], &least["info"], least.as_object().unwrap().len()),
+        (&json!("bob@pve!t1"), &json!({"privsep": 1}), 3)
+    );
+    let is_uuid = |text: &str| {
+        text.len() == 36
+            && text
+                .bytes()
+                .all(|b| b == b'-' || b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
+    assert!(is_uuid(least["value"].as_str().unwrap()), "{least}");
+    lab.root(Verb::Delete, "/access/users/bob@pve/token/t1", json!({}))
+        .unwrap();
     lab.cfs.write("priv/token.cfg", b"alice@pve!ci s3cret\n").unwrap();
 
     let made = lab
@@ -394,7 +410,9 @@ fn tokens_are_made_changed_and_deleted() {
     let put = |params| lab.root(Verb::Put, path, params);
     assert_eq!(
         put(json!({"delete": "expire"})),
-        Err(plain("updating token info failed: unknown option 'expire'"))
+        Err(plain(
+            "updating token info failed: 400 Parameter verification failed.\ndelete: unknown option 'expire'"
+        ))
     );
     assert_eq!(
         put(json!({"delete": "comment", "privsep": 0, "expire": 1_893_456_000})),

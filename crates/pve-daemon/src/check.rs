@@ -303,6 +303,7 @@ pub fn remedy(key: &str) -> &'static str {
         "PROXY_REAL_IP_HEADER" => "Use the name of a header, such as X-Forwarded-For.",
         "METRICS_LISTEN" => "Use an address of this machine only, such as 127.0.0.1:9226 or [::1]:9226.",
         "ACCEL" => "Use auto, kvm or tcg.",
+        "LOGIN_FAILURES" => "Use 0 for no limit, or a number up to 10000.",
         _ => "Repair or remove it.",
     }
 }

@@ -1,7 +1,7 @@
 //! What the values of `/etc/default/pveproxy` and `/etc/default/pvedaemon` mean (reference 01 §2.2).
 //!
 //! Each daemon checks every key of the file it reads, so a bad `POLICY` stops pvedaemon too, although only
-//! `MAX_WORKERS` and `ACCEL` have an effect there.
+//! `MAX_WORKERS`, `ACCEL` and `LOGIN_FAILURES` have an effect there.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,12 @@ use crate::defaults::{self, DefaultsError, Variables};
 /// Workers when nothing else is said (reference 01 §1.3).
 const DEFAULT_WORKERS: usize = 3;
 
-/// Every key that has a meaning. `ACCEL` (reference 06a §7.12), `HTTP2` and `METRICS_LISTEN` are this project's own. The
-/// files in `etc-default/` and the man pages name the same ones.
-pub const KEYS: [&str; 18] = [
+/// Failed log-ins in a row when nothing else is said: more than anybody mistypes.
+const DEFAULT_LOGIN_FAILURES: u32 = 10;
+
+/// Every key that has a meaning. `ACCEL` (reference 06a §7.12), `HTTP2`, `METRICS_LISTEN` and `LOGIN_FAILURES` are this
+/// project's own. The files in `etc-default/` and the man pages name the same ones.
+pub const KEYS: [&str; 19] = [
     "MAX_WORKERS",
     "ALLOW_FROM",
     "DENY_FROM",
@@ -35,6 +38,7 @@ pub const KEYS: [&str; 18] = [
     "PROXY_REAL_IP_ALLOW_FROM",
     "METRICS_LISTEN",
     "ACCEL",
+    "LOGIN_FAILURES",
 ];
 
 /// A value that stops the daemon.
@@ -58,6 +62,9 @@ pub enum SettingsError {
     /// `ACCEL` is none of the three.
     #[error("unknown accelerator '{0}' - use auto, kvm or tcg")]
     Accel(String),
+    /// `LOGIN_FAILURES` is no number that makes sense.
+    #[error("'{0}' is no number of failed log-ins - use 0 (no limit) to 10000")]
+    LoginFailures(String),
 }
 
 /// How virtual CPUs run (reference 06a §7.12).
@@ -112,6 +119,9 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// `ACCEL`.
     pub accel: Accel,
+    /// `LOGIN_FAILURES`: of one user from one address in a row, before its password is looked at once a minute only; 0 for
+    /// no limit.
+    pub login_failures: u32,
 }
 
 impl Settings {
@@ -186,6 +196,7 @@ impl Settings {
             },
             metrics_listen: get("METRICS_LISTEN").map(parse_metrics_listen).transpose()?,
             accel: get("ACCEL").map_or(Ok(Accel::Auto), parse_accel)?,
+            login_failures: get("LOGIN_FAILURES").map_or(Ok(DEFAULT_LOGIN_FAILURES), parse_login_failures)?,
         };
         Ok((settings, warnings))
     }
@@ -228,6 +239,14 @@ fn parse_accel(value: &str) -> Result<Accel, SettingsError> {
         "tcg" => Ok(Accel::Tcg),
         other => Err(SettingsError::Accel(other.to_owned())),
     }
+}
+
+fn parse_login_failures(value: &str) -> Result<u32, SettingsError> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    let failures = value.parse().ok().filter(|failures| *failures <= 10_000);
+    failures
+        .filter(|_| is_number)
+        .ok_or_else(|| SettingsError::LoginFailures(value.to_owned()))
 }
 
 #[cfg(test)]
@@ -283,6 +302,16 @@ mod tests {
                 "'localhost:9226' is no loopback address with a port",
             ),
             ("ACCEL", "xen", "unknown accelerator 'xen' - use auto, kvm or tcg"),
+            (
+                "LOGIN_FAILURES",
+                "-1",
+                "'-1' is no number of failed log-ins - use 0 (no limit) to 10000",
+            ),
+            (
+                "LOGIN_FAILURES",
+                "10001",
+                "'10001' is no number of failed log-ins - use 0 (no limit) to 10000",
+            ),
         ] {
             assert_eq!(interpret(&[(name, value)]).unwrap_err(), expected);
         }
@@ -307,6 +336,17 @@ mod tests {
             assert_eq!(settings.metrics_listen.unwrap().to_string(), value);
         }
         assert_eq!(interpret(&[]).unwrap().0.metrics_listen, None);
+    }
+
+    #[test]
+    fn failed_logins_are_a_number_and_none_is_no_limit() {
+        for (value, expected) in [("0", 0), ("5", 5), ("10000", 10_000)] {
+            assert_eq!(
+                interpret(&[("LOGIN_FAILURES", value)]).unwrap().0.login_failures,
+                expected
+            );
+        }
+        assert_eq!(interpret(&[]).unwrap().0.login_failures, 10);
     }
 
     #[test]

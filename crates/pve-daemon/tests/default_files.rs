@@ -11,7 +11,7 @@ use pve_daemon::settings::{KEYS, Settings};
 const FILES: [&str; 2] = ["pveproxy", "pvedaemon"];
 
 /// The keys whose commented value is the default; those of the others are examples.
-const SHOWN_DEFAULTS: [&str; 8] = [
+const SHOWN_DEFAULTS: [&str; 9] = [
     "MAX_WORKERS",
     "POLICY",
     "DISABLE_TLS_1_2",
@@ -20,6 +20,7 @@ const SHOWN_DEFAULTS: [&str; 8] = [
     "COMPRESSION",
     "HTTP2",
     "ACCEL",
+    "LOGIN_FAILURES",
 ];
 
 fn repository() -> PathBuf {
@@ -71,9 +72,9 @@ fn the_shipped_files_name_every_key_and_no_other() {
     let names = |text| commented(text).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let (proxy, daemon) = (names(&proxy), names(&daemon));
     // The keys that have an effect there; the rest is pveproxy's.
-    assert_eq!(daemon, ["MAX_WORKERS", "ACCEL"]);
-    assert!(!proxy.contains(&"ACCEL"));
-    assert_eq!(proxy.len(), KEYS.len() - 1, "each key once: {proxy:?}");
+    assert_eq!(daemon, ["MAX_WORKERS", "LOGIN_FAILURES", "ACCEL"]);
+    assert!(!proxy.contains(&"ACCEL") && !proxy.contains(&"LOGIN_FAILURES"));
+    assert_eq!(proxy.len(), KEYS.len() - 2, "each key once: {proxy:?}");
     let named: BTreeSet<&str> = proxy.into_iter().chain(daemon).collect();
     assert_eq!(named, KEYS.into_iter().collect());
 }
@@ -98,12 +99,12 @@ fn the_man_pages_have_an_entry_for_every_key() {
         lines.map(str::to_owned).collect::<BTreeSet<_>>()
     };
     let all: BTreeSet<String> = KEYS.map(str::to_owned).into();
-    let own = "ACCEL".to_owned();
+    let own = ["ACCEL", "LOGIN_FAILURES"].map(str::to_owned);
     let mut proxys = all.clone();
-    proxys.remove(&own);
+    proxys.retain(|key| !own.contains(key));
     assert_eq!(entries("pveproxy.default.5"), proxys);
     assert_eq!(
         entries("pvedaemon.default.5"),
-        ["ACCEL", "MAX_WORKERS"].map(str::to_owned).into()
+        ["ACCEL", "LOGIN_FAILURES", "MAX_WORKERS"].map(str::to_owned).into()
     );
 }

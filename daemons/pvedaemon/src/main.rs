@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use log::LevelFilter;
+use pve_access::limits::{self, Limits};
 use pve_access::token::door;
 use pve_daemon::check::{Examination, Finding};
 use pve_daemon::logging::{self, Target};
@@ -32,7 +33,11 @@ static PROGRAM: Program = Program {
     prepare,
     init,
     check,
-    counters: &[&pve_http::counters::ALL, &pve_task::counters::ALL],
+    counters: &[
+        &pve_http::counters::ALL,
+        &pve_task::counters::ALL,
+        &pve_access::counters::ALL,
+    ],
     hidden: &[
         (pve_task::VERB, run_task),
         (pve_access::pam::VERB, ask_pam),
@@ -53,17 +58,23 @@ fn prepare(site: &Site) -> Result<(), BoxError> {
 fn init(start: &Start) -> Result<Service, BoxError> {
     let site = &start.context.site;
     let settings = Settings::read(site, PROGRAM.name)?;
+    let limits = Limits {
+        failures: settings.login_failures,
+    };
     let path = site.path(door::SOCKET);
     let door = start.listen_unix("DOOR", &path, 0o660)?;
     std::os::unix::fs::chown(&path, None, Some(site.web_user.gid))?;
     Ok(Service {
         workers: settings.max_workers,
         listeners: vec![start.listen_tcp(Some(&site.address.to_string()), PORT)?, door],
-        worker: Box::new(serve),
+        worker: Box::new(move |worker| {
+            limits::set(limits);
+            serve(worker)
+        }),
     })
 }
 
-/// Its file's settings; only `MAX_WORKERS` and `ACCEL` have an effect, but a wrong one of the others stops it too.
+/// Its file's settings; only `MAX_WORKERS`, `ACCEL` and `LOGIN_FAILURES` have an effect, but a wrong one of the others stops it too.
 fn check(context: &Context) -> Vec<Finding> {
     Examination::new(context, PROGRAM.name).findings
 }

@@ -60,6 +60,8 @@ targets! {
     secrets::token_header,
     secrets::login_ticket,
     secrets::csrf_token,
+    secrets::token_cfg,
+    secrets::openid_state,
     secrets::spice_ticket,
     secrets::tfa_cfg,
     secrets::shadow_cfg,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, Mac as _};
+use pve_access::openid::state;
 use pve_access::password::Shadow;
 use pve_access::secret::Secret;
 use pve_access::tfa::TfaConfig;
@@ -13,6 +14,7 @@ use pve_access::tfa::totp::Totp;
 use pve_access::ticket::keys::{self, PublicKey};
 use pve_access::ticket::{self, Kind};
 use pve_access::token::SecretCheck;
+use pve_access::token::secrets::Secrets;
 use pve_access::{AccessError, Credentials, UserConfig};
 use pve_cfs::Cfs;
 use pve_schema::Context;
@@ -163,4 +165,21 @@ pub fn spice_ticket(data: &[u8]) {
         assert!(plain.starts_with("pvespiceproxy:") && !target.node.contains(':'));
         assert_eq!(port.parse(), Ok(target.port));
     }
+}
+
+/// `priv/token.cfg`: what is written is read as the same again, and written the same.
+pub fn token_cfg(data: &[u8]) {
+    let secrets = Secrets::parse(&text(data));
+    let printed = secrets.print();
+    let again = Secrets::parse(&printed);
+    assert_eq!(again, secrets);
+    assert_eq!(again.print(), printed);
+}
+
+/// The log-ins through OpenID Connect that have begun: none of them is too old, and they come back as they were.
+pub fn openid_state(data: &[u8]) {
+    let Ok(begun) = state::parse(data, NOW) else { return };
+    assert!(begun.iter().all(|one| (NOW - 599..=NOW).contains(&one.ctime)));
+    let printed = serde_json::to_vec(&begun).expect("plain values");
+    assert_eq!(state::parse(&printed, NOW).expect("what was written"), begun);
 }

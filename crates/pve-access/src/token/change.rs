@@ -63,7 +63,7 @@ pub fn update(context: &Context, id: &TokenId, change: &Change) -> Result<(Token
         for option in &change.delete {
             match option.as_str() {
                 "comment" => token.comment = None,
-                other => return Err(AccessError::plain(format!("unknown option '{other}'"))),
+                other => return Err(AccessError::parameter("delete", format!("unknown option '{other}'"))),
             }
         }
         let token = token.clone();

@@ -9,7 +9,7 @@
 
 pub mod change;
 pub mod door;
-pub(crate) mod secrets;
+pub mod secrets;
 
 use pve_cfs::Cfs;
 use pve_schema::ids::TokenId;

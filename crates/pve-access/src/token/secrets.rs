@@ -10,16 +10,22 @@ use crate::error::AccessError;
 use crate::store::{self, TOKEN_CFG};
 
 /// The content of the file.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Secrets {
+#[derive(Default, PartialEq, Eq)]
+pub struct Secrets {
     /// Lines that are no token's, as they were.
     kept: Vec<String>,
     secrets: BTreeMap<TokenId, String>,
 }
 
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
 impl Secrets {
-    /// Of several lines of one token the last counts.
-    fn parse(text: &str) -> Self {
+    /// Reads the file's content. Of several lines of one token the last counts.
+    pub fn parse(text: &str) -> Self {
         let mut secrets = Self::default();
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             let fields = line.split_once(' ').and_then(|(id, secret)| {
@@ -39,8 +45,8 @@ impl Secrets {
         secrets
     }
 
-    /// What nobody understands first, then the tokens in order.
-    fn print(&self) -> String {
+    /// The file's content: what nobody understands first, then the tokens in order.
+    pub fn print(&self) -> String {
         let lines = self.kept.iter().cloned();
         let tokens = self.secrets.iter().map(|(id, secret)| format!("{id} {secret}"));
         lines.chain(tokens).map(|line| line + "\n").collect()

@@ -56,18 +56,28 @@ pub(super) fn log(call: &Call, error: Option<&ApiError>) {
     }
 }
 
-fn line(call: &Call, error: Option<&ApiError>) -> String {
+/// Logs what a log-in at an identity provider changed of the user that it made out.
+pub(super) fn log_arrival(call: &Call, user: &str, changes: &[String]) {
+    let line = format!("{} {}: ok", head(call, user), word(&changes.join(", ")));
+    let id = &*call.request_id;
+    log::info!(request_id = id; "{}", printable(&line));
+}
+
+/// Who calls what, and from where.
+fn head(call: &Call, user: &str) -> String {
     let rhost = call
         .client
         .address
         .map(|address| address.to_string())
         .unwrap_or_default();
-    let mut line = format!(
-        "audit: user={} rhost={rhost} {} {}",
-        call.auth_id(),
-        call.method.verb,
-        call.method.path
-    );
+    format!(
+        "audit: user={user} rhost={rhost} {} {}",
+        call.method.verb, call.method.path
+    )
+}
+
+fn line(call: &Call, error: Option<&ApiError>) -> String {
+    let mut line = head(call, &call.auth_id().to_string());
     for (name, value) in call.params.iter() {
         let shown = match value {
             _ if SECRETS.contains(&name) => "…".to_owned(),

@@ -1,11 +1,10 @@
 //! `/access`: users, groups, roles, ACLs, realms, second factors, tickets (reference 02 §12).
-//!
-//! Not here yet, and answered with 501: OpenID Connect.
 
 mod acl;
 pub(crate) mod audit;
 mod domains;
 mod groups;
+mod openid;
 mod password;
 mod permissions;
 mod roles;
@@ -23,10 +22,10 @@ use serde_json::{Value, json};
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_ACCESS, |call| Box::pin(index(call)));
-    registry.bind(id::GET_ACCESS_OPENID, |call| Box::pin(openid_index(call)));
     acl::register(registry);
     domains::register(registry);
     groups::register(registry);
+    openid::register(registry);
     password::register(registry);
     permissions::register(registry);
     roles::register(registry);
@@ -40,11 +39,6 @@ async fn index(_call: Call) -> ApiResult {
     Ok(subdirs(&[
         "users", "groups", "roles", "acl", "domains", "openid", "tfa", "ticket", "password",
     ]))
-}
-
-/// `GET /access/openid`
-async fn openid_index(_call: Call) -> ApiResult {
-    Ok(subdirs(&["auth-url", "login"]))
 }
 
 fn subdirs(children: &[&str]) -> Reply {

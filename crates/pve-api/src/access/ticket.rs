@@ -37,7 +37,8 @@ async fn log_in(call: Call) -> ApiResult {
     .await
 }
 
-fn reply(login: &Login) -> Value {
+/// A log-in as clients see it.
+pub(super) fn reply(login: &Login) -> Value {
     let mut object = Map::new();
     object.insert("username".to_owned(), json!(login.user));
     if let Some(session) = &login.session {
