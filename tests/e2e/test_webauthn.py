@@ -1,6 +1,6 @@
 """Security keys (WebAuthn) as a web interface uses them: in Chromium, with authenticators that Chromium makes up.
 
-That wrong answers of every kind are refused is tested in `crates/pve-access/tests/webauthn.rs`; here it is a browser that
+That wrong answers of every kind are refused is tested in `crates/pve-access/tests/webauthn`; here it is a browser that
 answers, through `pveproxy`.
 """
 

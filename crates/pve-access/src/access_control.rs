@@ -11,6 +11,7 @@ use pve_cfs::Cfs;
 use pve_schema::Context;
 use pve_schema::ids::{AuthId, UserId};
 
+use crate::auth_log::quote_reason;
 use crate::credentials::Credentials;
 use crate::domains::Domains;
 use crate::error::AccessError;
@@ -107,7 +108,7 @@ impl AccessControl {
         };
         result.map_err(|error| {
             let reason = error.to_string();
-            log::warn!("authentication failure: {}", printable(&reason));
+            log::warn!("authentication failure: {}", quote_reason(&reason));
             match error {
                 // It may be good; who says "no" here makes clients forget it.
                 AccessError::Unverifiable(_) => error,

@@ -86,6 +86,33 @@ pub enum AccessError {
     NoSuchRealm(String),
 }
 
+/// What is wrong with JSON that somebody sent, without a word of it: the text may be long, secret, or made to deceive
+/// readers of logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at line {line} column {column}")]
+pub struct JsonFault {
+    what: &'static str,
+    line: usize,
+    column: usize,
+}
+
+impl From<serde_json::Error> for JsonFault {
+    fn from(error: serde_json::Error) -> Self {
+        use serde_json::error::Category;
+        let what = match error.classify() {
+            Category::Io => "input/output error",
+            Category::Syntax => "no JSON",
+            Category::Data => "unexpected value",
+            Category::Eof => "unexpected end",
+        };
+        Self {
+            what,
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
 /// ` (WHAT)`, or nothing.
 fn detail(what: &str) -> String {
     if what.is_empty() {

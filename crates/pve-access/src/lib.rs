@@ -13,7 +13,7 @@
 //! | [`credentials`] | where a request carries it |
 //! | [`access_control`] | all of that for one request |
 //! | [`openid`] | logging in at an identity provider |
-//! | [`login`], [`limits`] | logging in, and failing to |
+//! | [`login`], [`limits`], [`auth_log`] | logging in, and failing to; the lines about that |
 //! | [`counters`] | how often that happened |
 //! | [`edit`] | changes under the lock, also on behalf of other parts |
 //! | [`users`], [`acl`], [`pools`] | making and deleting users, granting and revoking roles, pools and their members |
@@ -25,6 +25,7 @@
 
 pub mod access_control;
 pub mod acl;
+pub mod auth_log;
 pub mod check;
 pub mod counters;
 pub mod credentials;

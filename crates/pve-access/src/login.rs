@@ -27,7 +27,7 @@ use crate::permissions::Capabilities;
 use crate::tfa::verify::Subject;
 use crate::tfa::{self, Challenge};
 use crate::user_config::{User, UserConfig};
-use crate::{counters, ldap, pam, password};
+use crate::{auth_log, counters, ldap, pam, password};
 
 /// Characters of the shortest signature that a ticket may have: RSA with 1024 bits.
 const MIN_SIGNATURE: usize = 172;
@@ -235,15 +235,8 @@ impl AccessControl {
     }
 }
 
-/// The words are what fail2ban filters look for.
 fn log_failure(client: Option<IpAddr>, user: &str, reason: &AccessError) {
-    let rhost = client.map(|address| address.to_string()).unwrap_or_default();
-    let reason = reason.to_string();
-    log::error!(
-        "authentication failure; rhost={rhost} user={} msg={}",
-        printable(user),
-        printable(&reason)
-    );
+    auth_log::failure(client, user, &reason.to_string());
 }
 
 /// Whether a password is none that anybody has, but a ticket of a log-in or a console.

@@ -1,7 +1,7 @@
 //! Adding second factors (reference 02 §8.6, §8.8). Whether the caller is who it says is asked before
 //! ([`crate::AccessControl::reauthenticate`]).
 
-use pve_cfs::{Cfs, Datacenter, MAX_FILE};
+use pve_cfs::{Cfs, Datacenter};
 use pve_schema::Context;
 use pve_schema::ids::UserId;
 
@@ -14,17 +14,15 @@ use super::webauthn::{KeyError, RelyingParty, SecurityKey, WebauthnEntry};
 use super::yubico::{Otp, Service};
 use super::{IN_TFA_CFG, TfaConfig, old_keys, recovery};
 use crate::error::AccessError;
-use crate::store::TFA_CFG;
 
 /// Most bytes of an `otpauth` URI: ten times what devices make.
 const MAX_URI: usize = 1024;
-/// Most factors of one kind that a user has. With [`MAX_URI`] nobody fills the file, in which locks must always find
-/// room.
+/// Most factors of one kind that a user has; all together have [`super::MAX_FACTORS`] bytes.
 const MAX_ENTRIES: usize = 32;
 /// Most security keys of one user: all their names, each of up to 1023 bytes, go through a log-in, whose body has 32 KiB.
-const MAX_KEYS: usize = 16;
-/// Most bytes of a security key in the file; RSA keys of 4096 bits have a third of it.
-const MAX_KEY: usize = 4096;
+const MAX_KEYS: usize = 8;
+/// Most bytes of a security key in the file; RSA keys of 4096 bits have half of it.
+const MAX_KEY: usize = 2048;
 
 /// A factor to be added, as a client sent it.
 #[derive(Clone, Copy, Default)]
@@ -76,7 +74,7 @@ fn enable(context: &Context, subject: Subject<'_>) -> Result<(), AccessError> {
     if keys == IN_TFA_CFG {
         return Ok(());
     }
-    super::edit(context, |config| {
+    super::edit_of(context, id, |config| {
         let old = old_keys::of_user(keys, id, realm);
         let factors = config.users.entry(id.clone()).or_default();
         if factors.is_empty() {
@@ -110,9 +108,6 @@ fn push<T>(
         return Err(too_many(id, kind, most));
     }
     entries.push(entry);
-    if config.print()?.len() > MAX_FILE / 4 * 3 {
-        return Err(AccessError::plain(format!("{TFA_CFG} has no room for more factors")));
-    }
     Ok(entry_id)
 }
 
@@ -147,7 +142,7 @@ fn add_totp(context: &Context, id: &UserId, new: NewFactor<'_>) -> Result<String
         last_count: None,
     };
     let entry = Entry::new(description, context.now(), device);
-    super::edit(context, |config| {
+    super::edit_of(context, id, |config| {
         push(config, id, ("TOTP", MAX_ENTRIES), |factors| &mut factors.totp, entry)
     })
 }
@@ -161,7 +156,7 @@ fn add_recovery(context: &Context, id: &UserId, new: NewFactor<'_>) -> Result<Ve
             "generating recovery tokens does not allow additional parameters",
         ));
     }
-    super::edit(context, |config| {
+    super::edit_of(context, id, |config| {
         let factors = config.users.entry(id.clone()).or_default();
         if factors.recovery.is_some() {
             return Err(AccessError::plain("user already has recovery keys"));
@@ -196,7 +191,7 @@ fn add_key(context: &Context, id: &UserId, challenge: &str, new: NewFactor<'_>) 
         .value
         .ok_or_else(|| AccessError::plain("missing 'value' parameter (webauthn challenge response missing)"))?;
     let party = RelyingParty::of(context, new.host)?.ok_or(KeyError::Unconfigured)?;
-    super::edit(context, |config| {
+    super::edit_of(context, id, |config| {
         let mut attempts = Attempts::open(context, id)?;
         let pending = attempts::take(&mut attempts.record.webauthn_registrations, challenge);
         let pending = pending.ok_or(KeyError::NoChallenge)?;
@@ -235,7 +230,7 @@ fn add_yubico(context: &Context, subject: Subject<'_>, new: NewFactor<'_>) -> Re
     let otp = Otp::parse(value)?;
     service.check(&otp)?;
     let entry = Entry::new(description, context.now(), otp.key_id().to_owned());
-    super::edit(context, |config| {
+    super::edit_of(context, id, |config| {
         push(
             config,
             id,

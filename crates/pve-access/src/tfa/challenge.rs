@@ -5,7 +5,7 @@ use pve_schema::ids::UserId;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::attempts::{self, Attempts};
+use super::attempts::{self, Attempts, Pending};
 use super::config::{Entry, Factors};
 use super::verify::Subject;
 use super::webauthn::{RelyingParty, challenge_in};
@@ -99,10 +99,11 @@ impl Challenge {
     }
 
     /// Adds a question to the user's security keys, unless the realm demands another factor; and writes down that their
-    /// answer is waited for. Without settings for keys nothing is added. `host` is where the request was sent to.
+    /// answer is waited for. Without settings for keys, or where that cannot be written down, nothing is added. `host` is
+    /// where the request was sent to.
     ///
     /// # Errors
-    /// What was asked cannot be written down.
+    /// The factors or the settings cannot be read.
     pub fn ask_keys(self, context: &Context, subject: Subject<'_>, host: Option<&str>) -> Result<Self, AccessError> {
         let Subject { id, user, realm } = subject;
         let factors = factors_of(&super::load(context)?, id, user, realm).unwrap_or_default();
@@ -118,9 +119,11 @@ impl Challenge {
             None
         });
         let Some(asked) = asked else { return Ok(self) };
-        let mut attempts = Attempts::open(context, id)?;
-        attempts::push(&mut attempts.record.webauthn_auths, asked.pending);
-        attempts.save()?;
+        if let Err(error) = remember(context, id, asked.pending) {
+            // There may be other factors.
+            log::warn!("security keys of '{id}' are not asked: {error}");
+            return Ok(self);
+        }
         Ok(Self {
             webauthn: Some(asked.options),
             ..self
@@ -147,6 +150,13 @@ impl Challenge {
     pub fn parse(text: &str) -> Result<Self, AccessError> {
         serde_json::from_str(text).map_err(|_| AccessError::plain("bad ticket"))
     }
+}
+
+/// Writes down that an answer is waited for.
+fn remember(context: &Context, id: &UserId, pending: Pending) -> Result<(), AccessError> {
+    let mut attempts = Attempts::open(context, id)?;
+    attempts::push(&mut attempts.record.webauthn_auths, pending);
+    attempts.save()
 }
 
 /// A user's factors: those of `tfa.cfg`, else keys of old in its record, which count where the realm demands them.

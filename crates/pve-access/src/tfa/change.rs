@@ -6,7 +6,7 @@ use pve_schema::Context;
 use pve_schema::ids::UserId;
 
 use super::TfaConfig;
-use super::attempts::{self, Attempts};
+use super::attempts;
 use super::config::Factors;
 use crate::domains::Realm;
 use crate::edit;
@@ -32,7 +32,9 @@ fn no_such_entry() -> AccessError {
 /// Changes a factor's description, or whether it counts.
 ///
 /// # Errors
-/// There is none of that id; the recovery keys have neither.
+/// There is none of that id; the recovery keys have neither; or the description is too long ([`MAX_FACTORS`]).
+///
+/// [`MAX_FACTORS`]: super::MAX_FACTORS
 pub fn update(
     context: &Context,
     user: &UserId,
@@ -40,7 +42,7 @@ pub fn update(
     description: Option<&str>,
     enable: Option<bool>,
 ) -> Result<(), AccessError> {
-    super::edit(context, |config| {
+    super::edit_of(context, user, |config| {
         let factors = config.users.get_mut(user).ok_or_else(no_such_entry)?;
         let (text, flag) = factors.entry_mut(id).ok_or_else(no_such_entry)?;
         if let Some(description) = description {
@@ -97,10 +99,7 @@ pub fn unlock(context: &Context, user: &UserId) -> Result<bool, AccessError> {
         let was_locked = factors.locks() != super::Locks::default();
         factors.totp_locked = false;
         factors.tfa_locked_until = None;
-        let mut attempts = Attempts::open(context, user)?;
-        attempts.record.totp_failures = 0;
-        attempts.record.tfa_failures = 0;
-        attempts.save()?;
+        attempts::reset(context, user)?;
         Ok(was_locked)
     })
 }

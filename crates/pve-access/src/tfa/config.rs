@@ -192,6 +192,18 @@ impl TfaConfig {
     }
 }
 
+impl TfaConfig {
+    /// How many bytes of the file a user's factors take; 0 for none.
+    ///
+    /// # Errors
+    /// As [`TfaConfig::print`].
+    pub(super) fn size_of(&self, user: &UserId) -> Result<usize, AccessError> {
+        let printed = self.users.get(user).map(serde_json::to_string).transpose();
+        let printed = printed.map_err(|error| AccessError::plain(error.to_string()))?;
+        Ok(printed.map_or(0, |text| text.len()))
+    }
+}
+
 /// The kinds of factors, in the order in which they are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

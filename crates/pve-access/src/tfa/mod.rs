@@ -39,7 +39,7 @@ pub mod yubico;
 use std::collections::BTreeMap;
 
 use pve_cfs::lock::DEFAULT_TIMEOUT;
-use pve_cfs::{Cfs, LockId};
+use pve_cfs::{Cfs, LockId, MAX_FILE};
 use pve_schema::Context;
 use pve_schema::ids::UserId;
 
@@ -51,6 +51,10 @@ pub use config::{Factors, TfaConfig};
 
 /// The word in a user's KEYS that says: look into `tfa.cfg`.
 pub(crate) const IN_TFA_CFG: &str = "x";
+
+/// Most bytes of one user's factors in the file, where all users' locks must always find room: eight security keys, or
+/// some hundred devices for codes.
+pub const MAX_FACTORS: usize = 16 << 10;
 
 /// Reads the file as it is now.
 ///
@@ -91,6 +95,36 @@ pub(crate) fn edit<T>(
         let result = change(config)?;
         if *config != before {
             write(&Cfs::new(context), config)?;
+        }
+        Ok(result)
+    })
+}
+
+/// The same for a change of one user's factors. The user may have been deleted meanwhile, under the same lock: its next
+/// namesake would have them.
+///
+/// # Errors
+/// As [`edit`]; there is no such user, or too much was added ([`MAX_FACTORS`]).
+pub(crate) fn edit_of<T>(
+    context: &Context,
+    id: &UserId,
+    change: impl FnOnce(&mut TfaConfig) -> Result<T, AccessError>,
+) -> Result<T, AccessError> {
+    edit(context, |config| {
+        crate::edit::read(&Cfs::new(context))?.require_user(id)?;
+        let before = config.size_of(id)?;
+        let result = change(config)?;
+        let after = config.size_of(id)?;
+        if after <= before {
+            return Ok(result);
+        }
+        if after > MAX_FACTORS {
+            return Err(AccessError::plain(format!(
+                "second factors of '{id}' take more than {MAX_FACTORS} bytes - remove one first"
+            )));
+        }
+        if config.print()?.len() > MAX_FILE / 4 * 3 {
+            return Err(AccessError::plain(format!("{TFA_CFG} has no room for more factors")));
         }
         Ok(result)
     })

@@ -4,6 +4,8 @@
 //! locked out? ── yes ─▶ refused, not counted
 //!      │ no
 //!      ▼
+//! counted as wrong, in case that cannot be written down; then looked at
+//!      ▼
 //! right ─▶ counters to 0, the code's step or the key's use is written down ─▶ in
 //! wrong ─▶ counters + 1 ─▶ 8 wrong codes: no more codes; 100 wrong answers: nothing for an hour
 //! ```
@@ -52,6 +54,16 @@ enum Proof<'a> {
     /// The id of the Yubico key whose password is good, or why it is not.
     Yubico(Result<String, YubicoError>),
     U2f,
+}
+
+impl Proof<'_> {
+    /// Counts it as a wrong one.
+    fn count(&self, record: &mut Record) {
+        record.tfa_failures = record.tfa_failures.saturating_add(1);
+        if matches!(self, Self::Totp(_)) {
+            record.totp_failures = record.totp_failures.saturating_add(1);
+        }
+    }
 }
 
 impl<'a> Answer<'a> {
@@ -114,10 +126,17 @@ pub fn verify(
             return Ok(Err(AccessError::plain("no such factor")));
         };
         let mut attempts = Attempts::open(context, subject.id)?;
+        // Counted as wrong before it is looked at: where no count can be kept, nobody may guess.
         let before = attempts.record.clone();
+        proof.count(&mut attempts.record);
+        attempts.save()?;
+        attempts.record = before;
         let outcome = attempt(&mut factors, &mut attempts.record, challenge, proof, now);
-        if attempts.record != before {
-            attempts.save()?;
+        match attempts.save() {
+            Err(error) if outcome.is_ok() => return Err(error),
+            // It is counted already.
+            Err(error) => log::warn!("{error}"),
+            Ok(()) => {}
         }
         if outcome.is_ok() || config.users.contains_key(subject.id) || factors.locks() != super::Locks::default() {
             config.users.insert(subject.id.clone(), factors);
@@ -193,7 +212,9 @@ fn attempt(
             }
             Err(failure(factors, record, "failed to verify recovery key", now))
         }
-        Proof::Webauthn(answer, party) => match use_key(factors, record, challenge, answer, party.as_ref()) {
+        // The question, too, waits until there are settings again.
+        Proof::Webauthn(_, None) => Err(KeyError::Unconfigured.into()),
+        Proof::Webauthn(answer, Some(party)) => match use_key(factors, record, challenge, answer, &party) {
             Ok(()) => {
                 record.tfa_failures = 0;
                 Ok(())
@@ -229,14 +250,13 @@ fn use_key(
     record: &mut Record,
     challenge: &Challenge,
     answer: &str,
-    party: Option<&RelyingParty>,
+    party: &RelyingParty,
 ) -> Result<(), KeyError> {
     let answer = Assertion::parse(answer)?;
     if !challenge.asked_keys(&answer.challenge) {
         return Err(KeyError::NoChallenge);
     }
     let pending = attempts::take(&mut record.webauthn_auths, &answer.challenge).ok_or(KeyError::NoChallenge)?;
-    let party = party.ok_or(KeyError::Unconfigured)?;
     party.authenticate(&mut factors.webauthn, &pending, &answer)
 }
 

@@ -18,15 +18,18 @@ use pve_schema::Context;
 use sha1::Sha1;
 use url::Url;
 
+use crate::crowd::Crowd;
 use crate::domains::Realm;
 use crate::error::AccessError;
 
 /// Where a realm asks that names no server.
 const DEFAULT_URL: &str = "https://api2.yubico.com/wsapi/2.0/verify";
-/// How long the server may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long the server may take: less than `pveproxy` waits for the whole log-in.
+const DEADLINE: Duration = Duration::from_secs(20);
 /// The largest answer in bytes: real ones have 300.
 const LARGEST: u64 = 16 << 10;
+/// How many questions may wait for an answer at once; each holds a thread.
+static WAITING: Crowd = Crowd::new(16);
 /// The characters of a password that name the key it is from.
 const ID_LENGTH: usize = 12;
 
@@ -50,9 +53,15 @@ pub enum YubicoError {
     /// It is none.
     #[error("yubico: wrong OTP length")]
     Length,
+    /// Keys type letters.
+    #[error("yubico: an OTP has letters only")]
+    Letters,
     /// It is of a key that is not the user's.
     #[error("yubico: the key is not one of the user's")]
     ForeignKey,
+    /// Too many wait for the server.
+    #[error("yubico: too many log-ins wait for the validation server")]
+    Busy,
     /// No answer.
     #[error("yubico: {0}")]
     Fetch(#[from] FetchError),
@@ -63,8 +72,13 @@ pub enum YubicoError {
     #[error("yubico: {0}")]
     Forged(&'static str),
     /// The server says no.
-    #[error("yubico: validation server says {0}")]
-    Refused(String),
+    #[error("yubico: validation server says {status}")]
+    Refused {
+        /// Its word.
+        status: String,
+        /// Whether it is the server's word, and on this password.
+        is_proven: bool,
+    },
     /// No question can be made up.
     #[error("yubico: no random numbers: {0}")]
     Random(getrandom::Error),
@@ -74,8 +88,9 @@ impl YubicoError {
     /// Whether it counts as a wrong answer.
     pub fn is_the_users_fault(&self) -> bool {
         match self {
-            Self::Length | Self::ForeignKey => true,
-            Self::Refused(status) => matches!(status.as_str(), "BAD_OTP" | "REPLAYED_OTP" | "REPLAYED_REQUEST"),
+            Self::Length | Self::Letters | Self::ForeignKey => true,
+            // Anybody on the way to the server could say that it was wrong, to lock the user out.
+            Self::Refused { status, is_proven } => *is_proven && matches!(status.as_str(), "BAD_OTP" | "REPLAYED_OTP"),
             _ => false,
         }
     }
@@ -95,13 +110,15 @@ impl Otp {
     /// Reads what a client sent.
     ///
     /// # Errors
-    /// It is too short or too long.
+    /// It is too short or too long, or has other than letters.
     pub fn parse(text: &str) -> Result<Self, YubicoError> {
-        if (32..=48).contains(&text.len()) && text.is_ascii() {
-            Ok(Self(text.to_ascii_lowercase()))
-        } else {
-            Err(YubicoError::Length)
+        if !(32..=48).contains(&text.len()) {
+            return Err(YubicoError::Length);
         }
+        if !text.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+            return Err(YubicoError::Letters);
+        }
+        Ok(Self(text.to_ascii_lowercase()))
     }
 
     /// The name of the key that it is from.
@@ -175,6 +192,11 @@ impl Service {
     /// # Errors
     /// It is not, or nobody says so.
     pub fn check(&self, otp: &Otp) -> Result<(), YubicoError> {
+        self.check_among(&WAITING, otp)
+    }
+
+    fn check_among(&self, waiting: &Crowd, otp: &Otp) -> Result<(), YubicoError> {
+        let _place = waiting.enter().ok_or(YubicoError::Busy)?;
         let mut nonce = [0; 20];
         getrandom::fill(&mut nonce).map_err(YubicoError::Random)?;
         let nonce = hex::encode(nonce);
@@ -214,18 +236,28 @@ impl Service {
     /// The password is not good, or it is not the server that says so.
     pub fn judge(&self, answer: &str, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
         let mut fields: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.trim().split_once('=')).collect();
-        match fields.get("status") {
-            Some(&"OK") => {}
-            // Errors of the question come without what the question was, and unsigned where the server does not know
-            // whose it is. They let nobody in.
-            Some(&status) => return Err(YubicoError::Refused(word(status))),
-            None => return Err(YubicoError::Forged("the answer has no status")),
+        let status = *fields
+            .get("status")
+            .ok_or(YubicoError::Forged("the answer has no status"))?;
+        let proof = self.prove(&mut fields, otp, nonce);
+        if status == "OK" {
+            return proof;
         }
+        // Errors of the question come without what the question was, and unsigned where the server does not know whose
+        // it is.
+        Err(YubicoError::Refused {
+            status: word(status),
+            is_proven: proof.is_ok(),
+        })
+    }
+
+    /// Whether an answer is the server's, and to this question.
+    fn prove(&self, fields: &mut BTreeMap<&str, &str>, otp: &Otp, nonce: &str) -> Result<(), YubicoError> {
         let signature = fields
             .remove("h")
             .and_then(|signature| STANDARD.decode(signature).ok())
             .ok_or(YubicoError::Forged("the answer is not signed"))?;
-        if self.sign(&fields).verify_slice(&signature).is_err() {
+        if self.sign(fields).verify_slice(&signature).is_err() {
             return Err(YubicoError::Forged("the answer's signature is wrong"));
         }
         if fields.get("nonce") != Some(&nonce) || fields.get("otp") != Some(&otp.0.as_str()) {
@@ -308,6 +340,44 @@ mod tests {
         assert_eq!(
             judge("status=\x1b[31mBAD_OTP"),
             "yubico: validation server says BAD_OTP"
+        );
+    }
+
+    #[test]
+    fn what_counts_is_what_the_server_says_of_this_password() {
+        let service = service("https://example.org/");
+        let mine = otp();
+        let counts = |status: &str, otp: &str, nonce: &str, is_signed: bool| {
+            let text = format!("otp={otp}\nnonce={nonce}\nstatus={status}\n");
+            let fields: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+            let key = if is_signed { "h" } else { "g" };
+            let signature = STANDARD.encode(service.sign(&fields).finalize().into_bytes());
+            let error = service
+                .judge(&format!("{key}={signature}\n{text}"), &mine, "abc")
+                .unwrap_err();
+            assert!(error.to_string().ends_with(status), "{error}");
+            error.is_the_users_fault()
+        };
+        for (status, expected) in [("BAD_OTP", true), ("REPLAYED_OTP", true), ("REPLAYED_REQUEST", false)] {
+            assert_eq!(counts(status, &mine.0, "abc", true), expected, "{status}");
+            assert!(!counts(status, &mine.0, "abc", false), "unsigned");
+            assert!(!counts(status, &mine.0, "abcd", true), "another question");
+            assert!(!counts(status, "cccc", "abc", true), "another password");
+        }
+        assert!(matches!(Otp::parse(&"c".repeat(31)), Err(YubicoError::Length)));
+        for bad in ["1", "&", " ", "\u{e9}"] {
+            let bad = format!("{}{bad}", "c".repeat(40));
+            assert!(matches!(Otp::parse(&bad), Err(YubicoError::Letters)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn few_wait_for_the_server_at_once() {
+        let full = Crowd::new(0);
+        let error = service("http://127.0.0.1:1/").check_among(&full, &otp()).unwrap_err();
+        assert!(
+            matches!(error, YubicoError::Busy) && !error.is_the_users_fault(),
+            "{error}"
         );
     }
 }

@@ -66,6 +66,13 @@ fn what_cannot_be_added_is_refused_in_upstreams_words() {
     let options = ask(&lab, "alice@pve");
     let error = answer(&lab, "alice@pve", &options, "{}").unwrap_err().to_string();
     assert!(error.starts_with("webauthn response is not valid: "), "{error}");
+    let options = ask(&lab, "alice@pve");
+    let error = answer(&lab, "alice@pve", &options, "\"what was sent\"").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "webauthn response is not valid: unexpected value at line 1 column 15",
+        "it is not quoted"
+    );
 
     for settings in [
         "",
@@ -101,9 +108,12 @@ fn what_cannot_be_added_is_refused_in_upstreams_words() {
 
 #[test]
 fn no_user_has_more_keys_than_a_log_in_can_name() {
+    /// What `pve-http` takes from whoever has no ticket.
+    const MAX_BODY: usize = 32 << 10;
     let lab = lab();
-    for number in 0..16 {
-        register(&lab, "alice@pve", &SecurityKey::new(&format!("key-{number}")));
+    let name = |number: usize| format!("{number:0>1023}");
+    for number in 0..8 {
+        register(&lab, "alice@pve", &SecurityKey::new(&name(number)));
     }
     let new = NewFactor {
         description: Some("one more"),
@@ -112,8 +122,90 @@ fn no_user_has_more_keys_than_a_log_in_can_name() {
     let error = add(&lab, "alice@pve", new).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "'alice@pve' has 16 WebAuthn factors already - remove one first"
+        "'alice@pve' has 8 WebAuthn factors already - remove one first"
     );
+    let (ticket, options) = half(&lab);
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("username", "alice@pve")
+        .append_pair("tfa-challenge", &ticket)
+        .append_pair(
+            "password",
+            &format!("webauthn:{}", SecurityKey::new(&name(7)).get(&options)),
+        )
+        .append_pair("new-format", "1")
+        .finish();
+    // With room for longer signatures, and for what browsers add.
+    assert!(form.len() < MAX_BODY - (4 << 10), "{}", form.len());
+
+    let options = ask(&lab, "bob@pve");
+    let long = SecurityKey::new(&"x".repeat(1024));
+    let error = answer(&lab, "bob@pve", &options, &long.create(&options)).unwrap_err();
+    assert_eq!(error.to_string(), "credential id is too long");
+}
+
+/// Nobody fills the file, by whatever kind of factor or description.
+#[test]
+fn a_users_factors_take_so_much_and_no_more() {
+    let lab = lab();
+    register(&lab, "alice@pve", &SecurityKey::new("key-1"));
+    let alice = id("alice@pve");
+    let entry_id = entry(&lab)["id"].as_str().unwrap().to_owned();
+    let describe = |length| change::update(&lab.context, &alice, &entry_id, Some(&"x".repeat(length)), None);
+    let too_much = "second factors of 'alice@pve' take more than 16384 bytes - remove one first";
+    assert_eq!(describe(16384).unwrap_err().to_string(), too_much);
+    describe(15800).unwrap();
+    let recovery = NewFactor {
+        kind: "recovery",
+        ..NewFactor::default()
+    };
+    assert_eq!(
+        add_any(&lab, "alice@pve", recovery).err().unwrap().to_string(),
+        too_much
+    );
+    assert!(!lab.read("priv/tfa.cfg").contains("recovery"));
+    describe(100).unwrap();
+    add_any(&lab, "alice@pve", recovery).unwrap();
+    // Written by another release: it stays, and becomes no more.
+    let text = lab.read("priv/tfa.cfg").replace(&"x".repeat(100), &"x".repeat(20000));
+    lab.cfs.write("priv/tfa.cfg", text.as_bytes()).unwrap();
+    assert_eq!(describe(20001).unwrap_err().to_string(), too_much);
+    describe(19000).unwrap();
+}
+
+#[test]
+fn what_is_kept_of_a_question_names_no_keys() {
+    let lab = lab();
+    register(&lab, "alice@pve", &SecurityKey::new("key-1"));
+    let options = ask(&lab, "alice@pve");
+    assert_eq!(options["publicKey"]["excludeCredentials"].as_array().unwrap().len(), 1);
+    let path = lab.context.site.path("/run/pve-private/tfa-challenges/alice@pve");
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(
+        kept["webauthn_registrations"][0]["state"]["exclude_credentials"],
+        json!([])
+    );
+}
+
+/// The next user of that name must not have them.
+#[test]
+fn a_user_who_was_deleted_meanwhile_gets_no_factors() {
+    let lab = lab();
+    register(&lab, "alice@pve", &SecurityKey::new("key-1"));
+    let (access, alice) = (lab.access(), id("alice@pve"));
+    let domains = access.domains().unwrap();
+    let subject = Subject {
+        id: &alice,
+        user: access.require_user(&alice).unwrap(),
+        realm: domains.require("pve").unwrap(),
+    };
+    pve_access::users::delete(&lab.context, &"root@pam".parse().unwrap(), &alice).unwrap();
+    let recovery = NewFactor {
+        kind: "recovery",
+        ..NewFactor::default()
+    };
+    let error = add::add(&lab.context, subject, recovery).err().unwrap();
+    assert_eq!(error.to_string(), "no such user ('alice@pve')");
+    assert_eq!(lab.read("priv/tfa.cfg"), r#"{"users":{}}"#);
 }
 
 /// Reference 02 §5.4: the file is upstream's, and stays it.

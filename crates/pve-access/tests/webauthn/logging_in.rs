@@ -175,6 +175,7 @@ fn nobody_gets_past_a_key_that_cannot_be_asked_for() {
     assert_eq!(nothing, Value::Null);
     assert!(ticket.starts_with("PVE:!tfa!{}:"), "{ticket}");
     assert!(finish(&lab, &ticket, &key.get(&options)).is_err());
+    assert_eq!(failures(&lab), 0, "it says nothing of the key");
     lab.cfs.write("datacenter.cfg", SETTINGS.as_bytes()).unwrap();
     assert!(
         finish(&lab, &ticket, &key.get(&options)).is_err(),
@@ -199,6 +200,48 @@ fn nobody_gets_past_a_key_that_cannot_be_asked_for() {
     assert_ne!(half(&lab).1, Value::Null);
     lab.cfs.write("domains.cfg", b"pve: pve\n\ttfa type=oath\n\n").unwrap();
     assert_eq!(half(&lab).1, Value::Null);
+}
+
+/// Else whoever finds the directory full could guess for ever.
+#[test]
+fn where_no_wrong_answer_can_be_counted_a_right_one_does_not_open() {
+    let lab = lab();
+    register(&lab, "alice@pve", &SecurityKey::new("key-1"));
+    let recovery = NewFactor {
+        kind: "recovery",
+        ..NewFactor::default()
+    };
+    let Ok(Added::Recovery(keys)) = add_any(&lab, "alice@pve", recovery) else {
+        panic!("recovery keys")
+    };
+    let answer = |ticket: &str, key: &str| {
+        let password = format!("recovery:{key}");
+        let request = LoginRequest {
+            password: &password,
+            tfa_challenge: Some(ticket),
+            ..LoginRequest::default()
+        };
+        log_in(&lab, request).is_ok()
+    };
+    let (ticket, _) = half(&lab);
+    assert!(!answer(&ticket, "wrong"));
+    assert_eq!(failures(&lab), 1);
+
+    let in_the_way = lab.context.site.path("/run/pve-private/tfa-challenges/alice@pve:new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let (ticket, options) = half(&lab);
+    assert_eq!(options, Value::Null, "no key is asked, but it is demanded as before");
+    assert!(!answer(&ticket, &keys[0]));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(failures(&lab), 1);
+
+    let path = lab.context.site.path("/run/pve-private/tfa-challenges/alice@pve");
+    std::fs::write(&path, "{\"tfa_fail").unwrap();
+    let (ticket, _) = half(&lab);
+    assert!(!answer(&ticket, &keys[0]), "what was counted is not known");
+    change::unlock(&lab.context, &id("alice@pve")).unwrap();
+    assert_eq!(failures(&lab), 0);
+    assert!(answer(&ticket, &keys[0]));
 }
 
 #[test]

@@ -40,6 +40,11 @@ fn id(user: &str) -> UserId {
 }
 
 fn add(lab: &Lab, user: &str, new: NewFactor<'_>) -> Result<Added, AccessError> {
+    let kind = "webauthn";
+    add_any(lab, user, NewFactor { kind, ..new })
+}
+
+fn add_any(lab: &Lab, user: &str, new: NewFactor<'_>) -> Result<Added, AccessError> {
     let access = lab.access();
     let domains = access.domains().unwrap();
     let id = id(user);
@@ -48,14 +53,7 @@ fn add(lab: &Lab, user: &str, new: NewFactor<'_>) -> Result<Added, AccessError> 
         user: access.require_user(&id).unwrap(),
         realm: domains.require(id.realm()).unwrap(),
     };
-    add::add(
-        &lab.context,
-        subject,
-        NewFactor {
-            kind: "webauthn",
-            ..new
-        },
-    )
+    add::add(&lab.context, subject, new)
 }
 
 fn ask(lab: &Lab, user: &str) -> Value {

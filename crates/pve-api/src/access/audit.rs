@@ -6,6 +6,7 @@
 //!
 //! A change that was refused has a line too, with the reason. Secrets have none: of [`SECRETS`] the name alone is told.
 
+use pve_access::auth_log::quote;
 use pve_access::login::printable;
 use pve_contract::Verb;
 use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
@@ -29,6 +30,9 @@ const SECRETS: [&str; 10] = [
 
 /// The most characters of one value that a line holds: enough for any name, too few to fill a log.
 const MAX_VALUE: usize = 200;
+
+/// The most characters of a reason: it may hold values again.
+const MAX_REASON: usize = 400;
 
 /// Runs a change off the connection's thread and logs it.
 pub(crate) async fn change<F>(call: Call, work: F) -> ApiResult
@@ -81,7 +85,7 @@ fn line(call: &Call, error: Option<&ApiError>) -> String {
     for (name, value) in call.params.iter() {
         let shown = match value {
             _ if SECRETS.contains(&name) => "…".to_owned(),
-            Param::Text(text) => word(&text.chars().take(MAX_VALUE).collect::<String>()),
+            Param::Text(text) => word(&quote(text, MAX_VALUE)),
             Param::List(_) | Param::Map(_) => "…".to_owned(),
         };
         line.push_str(&format!(" {name}={shown}"));
@@ -89,10 +93,11 @@ fn line(call: &Call, error: Option<&ApiError>) -> String {
     match error {
         None => line.push_str(": ok"),
         Some(error) => {
-            line.push_str(&format!(": {} {}", error.status, error.message.trim_end()));
+            let mut reason = error.message.trim_end().to_owned();
             for (name, text) in &error.errors {
-                line.push_str(&format!(" ({name}: {text})"));
+                reason.push_str(&format!(" ({name}: {text})"));
             }
+            line.push_str(&format!(": {} {}", error.status, quote(&reason, MAX_REASON)));
         }
     }
     printable(&line)
@@ -122,7 +127,7 @@ mod tests {
             ("userid".to_owned(), text("bob@pve")),
             ("password".to_owned(), text("S3cret!pw")),
             ("comment".to_owned(), text("two\nlines")),
-            ("firstname".to_owned(), text("x groups=admin: ok")),
+            ("firstname".to_owned(), text("x groups=admin rhost=6.6.6.6: ok")),
         ]
         .into_iter()
         .collect();
@@ -140,8 +145,18 @@ mod tests {
         assert_eq!(
             line(&call, None),
             "audit: user=alice@pve!ci rhost=192.0.2.7 POST /access/users comment=two?lines \
-             firstname=\"x groups=admin: ok\" password=… userid=bob@pve: ok"
+             firstname=\"x groups=admin rhost?6.6.6.6: ok\" password=… userid=bob@pve: ok"
         );
+        let long = "x".repeat(500_000);
+        let error = ApiError::parameter(
+            "userid",
+            format!("{long} authentication failure; rhost=6.6.6.6 user=a msg=b"),
+        );
+        let told = line(&call, Some(&error));
+        assert!(told.len() < 700 && told.ends_with("xx…"), "{told}");
+        let error = ApiError::parameter("userid", "authentication failure; rhost=6.6.6.6 user=a msg=b");
+        let told = line(&call, Some(&error));
+        assert!(told.contains("rhost?6.6.6.6"), "nobody else is banned: {told}");
         let error = ApiError::parameter("userid", "no");
         assert!(line(&call, Some(&error)).ends_with(": 400 Parameter verification failed. (userid: no)"));
     }

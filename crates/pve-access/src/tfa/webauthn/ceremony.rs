@@ -18,6 +18,9 @@ use super::{KeyError, RelyingParty};
 /// Presence of a person is enough.
 const POLICY: UserVerificationPolicy = UserVerificationPolicy::Discouraged_DO_NOT_USE;
 
+/// Most bytes of a key's name (WebAuthn level 3, §4).
+const MAX_NAME: usize = 1023;
+
 /// What a browser is asked, and what must be kept of that until it answers.
 pub struct Asked {
     /// The options, as browsers take them: binary values as base64url.
@@ -33,9 +36,9 @@ impl Asked {
         description: &str,
         now: i64,
     ) -> Result<Self, KeyError> {
-        let options = serde_json::to_value(options).map_err(KeyError::State)?;
+        let options = serde_json::to_value(options).map_err(|error| KeyError::State(error.into()))?;
         let challenge = challenge_in(&options).ok_or(KeyError::NoChallenge)?.to_owned();
-        let state = serde_json::to_value(state).map_err(KeyError::State)?;
+        let state = serde_json::to_value(state).map_err(|error| KeyError::State(error.into()))?;
         let description = description.to_owned();
         Ok(Self {
             options,
@@ -69,7 +72,7 @@ impl Assertion {
     /// # Errors
     /// It is not of the form of such answers.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        serde_json::from_str(text).map_err(KeyError::Response)
+        serde_json::from_str(text).map_err(|error| KeyError::Response(error.into()))
     }
 }
 
@@ -97,7 +100,12 @@ impl RelyingParty {
             .user_verification_policy(POLICY)
             .exclude_credentials(Some(known));
         let (options, state) = self.0.generate_challenge_register(builder)?;
-        Asked::new(options, state, description, now)
+        let mut asked = Asked::new(options, state, description, now)?;
+        // Which keys are known is looked up when the answer comes.
+        if let Some(known) = asked.pending.state.get_mut("exclude_credentials") {
+            *known = Value::Array(Vec::new());
+        }
+        Ok(asked)
     }
 
     /// The key that answered; `is_known` says whether some user has it.
@@ -110,12 +118,16 @@ impl RelyingParty {
         answer: &str,
         is_known: impl Fn(&[u8]) -> bool,
     ) -> Result<SecurityKey, KeyError> {
-        let answer: RegisterPublicKeyCredential = serde_json::from_str(answer).map_err(KeyError::Response)?;
+        let answer: RegisterPublicKeyCredential =
+            serde_json::from_str(answer).map_err(|error| KeyError::Response(error.into()))?;
         if is_known(answer.raw_id.as_ref()) {
             return Err(KeyError::Known);
         }
-        let state = RegistrationState::deserialize(&pending.state).map_err(KeyError::State)?;
+        let state = RegistrationState::deserialize(&pending.state).map_err(|error| KeyError::State(error.into()))?;
         let credential = self.0.register_credential(&answer, &state, None)?;
+        if credential.cred_id.len() > MAX_NAME {
+            return Err(KeyError::LongName);
+        }
         // The name above is the browser's word; this one the key's.
         if is_known(credential.cred_id.as_ref()) {
             return Err(KeyError::Known);
@@ -156,7 +168,8 @@ impl RelyingParty {
             credential.backup_eligible = can_be_backed_up;
             credential
         });
-        let mut state = AuthenticationState::deserialize(&pending.state).map_err(KeyError::State)?;
+        let mut state =
+            AuthenticationState::deserialize(&pending.state).map_err(|error| KeyError::State(error.into()))?;
         state.set_allowed_credentials(credentials.collect());
         let result = self.0.authenticate_credential(answer, &state)?;
         for entry in keys {

@@ -23,6 +23,8 @@ pub use settings::RelyingParty;
 
 use webauthn_rs_core::error::WebauthnError;
 
+use crate::error::JsonFault;
+
 /// What can go wrong with a security key. While logging in it is for the log alone.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
@@ -34,13 +36,16 @@ pub enum KeyError {
     NoChallenge,
     /// The answer is not of the form that browsers give it.
     #[error("webauthn response is not valid: {0}")]
-    Response(serde_json::Error),
+    Response(JsonFault),
     /// What was asked cannot be kept.
     #[error("webauthn state: {0}")]
-    State(serde_json::Error),
+    State(JsonFault),
     /// The key is somebody's already.
     #[error("credential id already present")]
     Known,
+    /// Longer than the standard allows (WebAuthn level 3, §4).
+    #[error("credential id is too long")]
+    LongName,
     /// The answer is wrong.
     #[error("{0}")]
     Refused(#[from] WebauthnError),
