@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use pve_contract::id;
+use pve_schema::digest;
 use pve_schema::property_string::{self, Properties};
 use pve_schema::schema::{Format, PropertyFormat, find_parameter};
 use pve_schema::simple_config::{SimpleConfig, SimpleFormat};
@@ -22,6 +23,22 @@ pub fn format() -> SimpleFormat {
     }
 }
 
+/// Reads the file's text. A line `crs:` without a value, which some releases wrote, counts as none.
+pub fn parse(text: &str) -> SimpleConfig {
+    let is_empty_crs = |line: &&str| {
+        let pair = line.trim().split_once(':');
+        pair.is_some_and(|(key, value)| key.trim_end() == "crs" && value.trim().is_empty())
+    };
+    if !text.lines().any(|line| is_empty_crs(&line)) {
+        return SimpleConfig::parse(&format(), text);
+    }
+    let others: Vec<&str> = text.lines().filter(|line| !is_empty_crs(line)).collect();
+    let mut options = SimpleConfig::parse(&format(), &others.join("\n"));
+    options.digest = digest::of(text.as_bytes());
+    options.warnings.push(format!("ignoring empty 'crs:' line in {FILE}"));
+    options
+}
+
 /// The options, as they are now. Lines that are wrong count as absent, and so does a missing file.
 #[derive(Debug, Clone, Default)]
 pub struct Datacenter {
@@ -36,9 +53,12 @@ impl Datacenter {
     pub fn read(cfs: &Cfs) -> Result<Arc<Self>, CfsError> {
         cfs.cached(FILE, "options", |bytes, _| {
             let text = String::from_utf8_lossy(bytes.unwrap_or_default());
-            Self {
-                options: SimpleConfig::parse(&format(), &text),
+            let options = parse(&text);
+            // Once for each change of the file: as long as it stays as it is, it is not read again.
+            for warning in &options.warnings {
+                log::warn!("{warning}");
             }
+            Self { options }
         })
     }
 
@@ -73,6 +93,22 @@ pub fn property_format(key: &str) -> Option<&'static PropertyFormat> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reference 04 §8.1.
+    #[test]
+    fn an_empty_crs_line_is_ignored() {
+        let text = "#a\nconsole: html5\n crs :  \nlanguage: de\n";
+        let options = parse(text);
+        assert_eq!(options.warnings, ["ignoring empty 'crs:' line in datacenter.cfg"]);
+        assert_eq!(options.digest, digest::of(text.as_bytes()));
+        assert_eq!(
+            options.write(&format()).unwrap(),
+            "#a\nconsole: html5\nlanguage: de\n",
+            "it is gone with the next change"
+        );
+        let options = parse("crs: ha=static\n");
+        assert_eq!((options.text("crs"), options.warnings.len()), (Some("ha=static"), 0));
+    }
 
     #[test]
     fn options_are_read_and_those_that_are_wrong_are_not_there() {

@@ -8,17 +8,18 @@
 
 mod error;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
 pub use error::FetchError;
 
 /// How others are asked.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// How long an exchange may take, from looking up the name to the last byte of the answer.
     pub deadline: Duration,
@@ -26,6 +27,16 @@ pub struct Settings {
     pub largest: u64,
     /// The URL of a proxy (`http://[USER:PASSWORD@]HOST[:PORT]`), as `datacenter.cfg`'s `http_proxy` has it.
     pub proxy: Option<String>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("deadline", &self.deadline)
+            .field("largest", &self.largest)
+            .field("proxy", &self.proxy.as_deref().map(without_password))
+            .finish()
+    }
 }
 
 impl Default for Settings {
@@ -43,18 +54,18 @@ impl Default for Settings {
 pub struct Client {
     agent: Agent,
     largest: u64,
+    /// The proxy's host and port.
+    proxy: Option<String>,
 }
 
 impl Client {
     /// A client that asks as the settings say.
     ///
     /// # Errors
-    /// [`FetchError::Proxy`]: the proxy's URL is none.
+    /// [`FetchError::Proxy`]: the proxy's URL is none, or not of HTTP.
     pub fn new(settings: &Settings) -> Result<Self, FetchError> {
-        let proxy = match settings.proxy.as_deref() {
-            Some(url) => Some(Proxy::new(url).map_err(|_| FetchError::Proxy(without_password(url)))?),
-            None => None,
-        };
+        let proxy = settings.proxy.as_deref().map(proxy_at).transpose()?;
+        let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let config = Agent::config_builder()
             .timeout_global(Some(settings.deadline))
             .max_redirects(0)
@@ -68,6 +79,7 @@ impl Client {
         Ok(Self {
             agent: Agent::new_with_config(config),
             largest: settings.largest,
+            proxy: proxy_name,
         })
     }
 
@@ -77,7 +89,7 @@ impl Client {
     /// There is no answer, it is none, or it is larger or later than the settings allow.
     pub fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, FetchError> {
         let server = server_of(request.uri());
-        let failed = |error| FetchError::of(&server, error);
+        let failed = |error| FetchError::of(&server, self.proxy.as_deref(), error);
         let (head, body) = self.agent.run(request).map_err(failed)?.into_parts();
         let body = body
             .into_with_config()
@@ -86,6 +98,13 @@ impl Client {
             .map_err(failed)?;
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// The proxy that a setting names. Others than those of HTTP are not built in.
+fn proxy_at(url: &str) -> Result<Proxy, FetchError> {
+    let proxy = Proxy::new(url).ok();
+    let proxy = proxy.filter(|proxy| matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https));
+    proxy.ok_or_else(|| FetchError::Proxy(without_password(url)))
 }
 
 fn tls() -> TlsConfig {

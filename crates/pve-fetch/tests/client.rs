@@ -2,13 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddrV4, TcpListener};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use http::Request;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use pve_fetch::{Client, FetchError, Settings};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -87,39 +89,87 @@ fn a_request_goes_by_the_proxy() {
     assert!(asked.join().unwrap().starts_with("CONNECT idp.example:80 HTTP/1.1\r\n"));
 }
 
+/// A port at which nobody listens, and that nobody else gets as long as the socket lives.
+fn closed_port() -> (OwnedFd, SocketAddrV4) {
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let address: SockaddrIn = socket::getsockname(socket.as_raw_fd()).unwrap();
+    (socket, address.into())
+}
+
 #[test]
 fn what_goes_wrong_is_told_without_secrets() {
-    let short = Settings {
-        deadline: Duration::from_millis(300),
+    let small = Settings {
         largest: 3,
         ..Settings::default()
     };
-    let ask = |url: &str| client(short.clone()).send(get(url)).unwrap_err();
+    let through = |proxy: &str| Settings {
+        proxy: Some(proxy.to_owned()),
+        ..Settings::default()
+    };
+    let ask = |settings: &Settings, server: &str| {
+        let url = format!("{}/x?secret=1", server.trim_end_matches("/path"));
+        let error = Client::new(settings)
+            .and_then(|client| client.send(get(&url)))
+            .unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+        error
+    };
 
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
+    let hasty = Settings {
+        deadline: Duration::from_millis(300),
+        ..Settings::default()
+    };
     let start = Instant::now();
-    let error = ask(&format!("http://{address}/x?secret=1"));
+    let error = ask(&hasty, &format!("http://{address}"));
     assert_eq!(error.to_string(), format!("{address} does not answer - timeout"));
     assert!(start.elapsed() < Duration::from_secs(20));
-    drop(silent);
-    let error = ask(&format!("http://{address}/x?secret=1"));
+
+    let (_closed, address) = closed_port();
+    let error = ask(&small, &format!("http://{address}"));
     assert!(
         error.to_string().starts_with(&format!("can't connect to {address} - ")),
         "{error}"
     );
+    let proxy = format!("http://user:secret@{address}");
+    let error = ask(&through(&proxy), "http://idp.example").to_string();
+    let expected = format!("can't connect to idp.example through the proxy {address} - ");
+    assert!(error.starts_with(&expected), "{error}");
 
     let (url, _asked) = server("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody");
-    assert!(matches!(ask(&url), FetchError::TooLarge(_)));
+    assert!(matches!(ask(&small, &url), FetchError::TooLarge(_)));
     let (url, _asked) = server("SSH-2.0-OpenSSH\r\n\r\n");
-    assert!(matches!(ask(&url), FetchError::Protocol { .. }));
+    assert!(matches!(ask(&small, &url), FetchError::Protocol { .. }));
+    let error = ask(&small, "ftp://idp.example");
+    assert_eq!(
+        error.to_string(),
+        "no proper answer from idp.example - the URL cannot be asked"
+    );
 
-    let proxied = Client::new(&Settings {
-        proxy: Some("gopher://user:secret@proxy.example".to_owned()),
-        ..Settings::default()
-    });
-    let text = proxied.unwrap_err().to_string();
-    assert!(text.contains("'…@proxy.example'") && !text.contains("secret"), "{text}");
+    // No resolver asks others for a name with a part as long as this.
+    let unknown = format!("{}.example", "x".repeat(64));
+    let error = ask(&small, &format!("http://{unknown}"));
+    assert_eq!(error.to_string(), format!("can't find {unknown} - name lookup failed"));
+    let proxy = format!("http://user:secret@{unknown}:3128");
+    let error = ask(&through(&proxy), "http://idp.example");
+    assert_eq!(
+        error.to_string(),
+        format!("can't find {unknown}:3128 - name lookup failed")
+    );
+
+    for scheme in ["gopher", "socks", "socks4", "socks4a", "socks5", "socks5h"] {
+        let settings = through(&format!("{scheme}://user:secret@proxy.example:1080"));
+        let error = ask(&settings, "http://idp.example");
+        assert!(matches!(error, FetchError::Proxy(_)), "{error}");
+        assert!(error.to_string().contains("'…@proxy.example:1080'"), "{error}");
+        let text = format!("{settings:?}");
+        assert!(
+            text.contains("…@proxy.example:1080") && !text.contains("secret"),
+            "{text}"
+        );
+    }
 }
 
 /// The certificates that count are the system's: this test runs itself once more, where the server's is one of them.

@@ -27,7 +27,7 @@ fn changed(text: &str, params: &Params) -> Result<String, ApiError> {
         blank_after_description: true,
         ..datacenter::format()
     };
-    let mut options = SimpleConfig::parse(&format, text);
+    let mut options = datacenter::parse(text);
     for (key, value) in params.iter().filter(|(key, _)| *key != "delete") {
         options.set(key, value.clone());
     }
