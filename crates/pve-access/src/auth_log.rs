@@ -28,6 +28,19 @@ fn line(client: Option<IpAddr>, user: &str, reason: &str) -> String {
     format!("authentication failure; rhost={rhost} user={user} msg={reason}")
 }
 
+/// Logs a return from an identity provider that let nobody in.
+pub(crate) fn openid_failure(client: Option<IpAddr>, reason: &str) {
+    log::error!("{}", openid_line(client, reason));
+}
+
+fn openid_line(client: Option<IpAddr>, reason: &str) -> String {
+    let rhost = client.map(|address| address.to_string()).unwrap_or_default();
+    format!(
+        "openid authentication failure; rhost={rhost} msg={}",
+        quote_reason(reason)
+    )
+}
+
 /// A reason for the end of a line.
 pub(crate) fn quote_reason(reason: &str) -> String {
     quote(reason, MAX_REASON)
@@ -94,6 +107,8 @@ mod tests {
             assert!(line.chars().count() < 420 && !line.contains('\n'), "{line}");
         }
         let reason = "authentication failure; rhost=6.6.6.6 user=b msg=c";
+        let line = openid_line("192.0.2.7".parse().ok(), reason);
+        assert_eq!(banned(&format!("pvedaemon[7]: {line}")), None, "{line}");
         assert_eq!(banned(&format!("pvedaemon[7]: x: {reason}")).unwrap(), "6.6.6.6");
         assert_eq!(banned(&format!("pvedaemon[7]: x: {}", quote_reason(reason))), None);
     }

@@ -32,10 +32,11 @@ use pve_schema::ids::InvalidUserId;
 use serde::{Deserialize, Serialize};
 
 use crate::access_control::{AccessControl, printable};
+use crate::auth_log;
 use crate::counters::{self, Outcome};
 use crate::crowd::Crowd;
 use crate::domains::{Domains, Realm, RealmKind};
-use crate::error::AccessError;
+use crate::error::{AccessError, JsonFault};
 use crate::login::{Login, Session};
 use pve_fetch::FetchError;
 
@@ -75,7 +76,7 @@ pub enum OpenIdError {
     NoState,
     /// The `state` parameter is none of ours.
     #[error("unable to read the openid state - {0}")]
-    BadState(String),
+    BadState(JsonFault),
     /// The file of log-ins that have begun.
     #[error("unable to use '{path}' - {reason}")]
     StateFile {
@@ -170,9 +171,7 @@ pub fn auth_url(context: &Context, realm: &str, redirect_url: &str) -> Result<St
 pub fn login(context: &Context, back: &Return<'_>) -> Result<Arrival, AccessError> {
     arrive(context, back).map_err(|error| {
         counters::login(Outcome::Failed);
-        let rhost = back.client.map(|address| address.to_string()).unwrap_or_default();
-        let reason = printable(&error.to_string());
-        log::error!("openid authentication failure; rhost={rhost} msg={reason}");
+        auth_log::openid_failure(back.client, &error.to_string());
         AccessError::LoginFailed
     })
 }
@@ -180,7 +179,7 @@ pub fn login(context: &Context, back: &Return<'_>) -> Result<Arrival, AccessErro
 fn arrive(context: &Context, back: &Return<'_>) -> Result<Arrival, OpenIdError> {
     let _place = WAITING.enter().ok_or(OpenIdError::Busy)?;
     let travelling: Travelling =
-        serde_json::from_str(back.state).map_err(|error| OpenIdError::BadState(error.to_string()))?;
+        serde_json::from_str(back.state).map_err(|error| OpenIdError::BadState(error.into()))?;
     let realm = travelling.realm.as_str();
     let options = realm_of(context, realm)?;
     let begun = state::take(context, realm, &travelling.csrf_token)?;

@@ -62,7 +62,11 @@ pub(super) fn log(call: &Call, error: Option<&ApiError>) {
 
 /// Logs what a log-in at an identity provider changed of the user that it made out.
 pub(super) fn log_arrival(call: &Call, user: &str, changes: &[String]) {
-    let line = format!("{} {}: ok", head(call, user), word(&changes.join(", ")));
+    let line = format!(
+        "{} {}: ok",
+        head(call, user),
+        word(&quote(&changes.join(", "), MAX_REASON))
+    );
     let id = &*call.request_id;
     log::info!(request_id = id; "{}", printable(&line));
 }
