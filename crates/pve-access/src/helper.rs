@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -96,7 +97,14 @@ fn converse(child: &mut Child, verb: &str, request: Vec<u8>, deadline: Duration)
 }
 
 /// The helper's side: reads the request, does the work, answers. It must be called before any other thread is started.
-pub(crate) fn serve<Q: DeserializeOwned>(work: impl FnOnce(&Q) -> Result<(), String>) -> ExitCode {
+/// `memory` is how many bytes of address space it may have. No image of it is left when it crashes: it knows passwords.
+pub(crate) fn serve<Q: DeserializeOwned>(memory: Option<u64>, work: impl FnOnce(&Q) -> Result<(), String>) -> ExitCode {
+    let limits = [(Resource::RLIMIT_CORE, Some(0)), (Resource::RLIMIT_AS, memory)];
+    for (resource, most) in limits {
+        if most.is_some_and(|most| limit(resource, most).is_err()) {
+            return ExitCode::FAILURE;
+        }
+    }
     let mut text = Vec::new();
     if std::io::stdin().take(MAX_BYTES).read_to_end(&mut text).is_err() {
         return ExitCode::FAILURE;
@@ -111,4 +119,10 @@ pub(crate) fn serve<Q: DeserializeOwned>(work: impl FnOnce(&Q) -> Result<(), Str
         Ok(bytes) if std::io::stdout().write_all(&bytes).is_ok() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
+}
+
+fn limit(resource: Resource, most: u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    let most = most.min(hard);
+    setrlimit(resource, most, most)
 }

@@ -49,7 +49,7 @@ pub fn check(user: &str, password: &str, rhost: Option<IpAddr>) -> Result<(), Ac
 /// The helper: what a daemon does instead of its work when its first argument is [`VERB`]. It must be called before any
 /// other thread is started.
 pub fn helper_main() -> ExitCode {
-    helper::serve(|request: &Request| {
+    helper::serve(None, |request: &Request| {
         let question = Question {
             service: SERVICE,
             user: &request.user,

@@ -267,6 +267,9 @@ fn jobs_that_synchronise_are_made_changed_and_removed() {
         (&json!("nightly"), &json!(1_700_000_000))
     );
     assert!(rows[0]["next-run"].as_i64() > Some(1_700_000_000), "{rows}");
+    lab.cfs.write("priv/jobs/realm-sync-nightly.json", b"{").unwrap();
+    let rows = lab.get("/cluster/jobs/realm-sync");
+    assert_eq!((&rows[0]["id"], rows[0].get("last-run")), (&json!("nightly"), None));
     assert_eq!(
         lab.get(path),
         json!({

@@ -227,6 +227,17 @@ impl Domains {
         self.realms.iter().map(|(name, realm)| (name.as_str(), realm))
     }
 
+    /// The realm whose groups have names like this: `NAME-REALM`. Of two whose names end alike it is the one with the longer
+    /// name: of `corp` and `x-corp`, `admins-x-corp` is the second one's.
+    pub fn owner_of_group(&self, group: &str) -> Option<&str> {
+        let is_of = |realm: &&str| {
+            let name = group.strip_suffix(realm).and_then(|rest| rest.strip_suffix('-'));
+            name.is_some_and(|name| !name.is_empty())
+        };
+        let realms = self.realms.keys().map(String::as_str);
+        realms.filter(is_of).max_by_key(|realm| realm.len())
+    }
+
     /// The file's digest.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -344,6 +355,26 @@ mod tests {
         );
         assert_eq!(pve.required_factor(), Some("oath"), "not passed by for a typing error");
         assert_eq!(domains.get("sso").unwrap().to_json()["autocreate"], 1);
+    }
+
+    #[test]
+    fn a_group_is_the_realms_with_the_longest_name_that_fits() {
+        let domains = Domains::parse(
+            b"openid: corp\n\tissuer-url https://a\n\tclient-id a\n\nopenid: x-corp\n\tissuer-url https://b\n\tclient-id b\n",
+        );
+        for (group, owner) in [
+            ("admins-corp", Some("corp")),
+            ("admins-x-corp", Some("x-corp")),
+            ("admins-y-corp", Some("corp")),
+            ("x-corp", Some("corp")),
+            ("-x-corp", Some("corp")),
+            ("-corp", None),
+            ("admins-pam", Some("pam")),
+            ("admins", None),
+            ("adminscorp", None),
+        ] {
+            assert_eq!(domains.owner_of_group(group), owner, "{group}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! processes of their own, a helper or a task (docs/decisions/0020-ldap.md).
 
 use std::net::{Ipv6Addr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ldap3::controls::{ControlType, PagedResults, RawControl};
 use ldap3::{LdapConn, LdapConnSettings, LdapResult, Scope, SearchEntry, StdStream};
@@ -21,15 +21,19 @@ const MAX_ENTRIES: usize = 500_000;
 const NO_ATTRIBUTES: [&str; 1] = ["1.1"];
 
 /// A connection to one of a directory's servers.
-pub(super) struct Connection(LdapConn);
+pub(super) struct Connection {
+    ldap: LdapConn,
+    /// When all of it is to be over.
+    until: Instant,
+}
 
 impl Connection {
-    /// Connects to the first server that answers.
-    pub(super) fn open(directory: &Directory) -> Result<Self, LdapError> {
+    /// Connects to the first server that answers. What is then asked must be answered by `until`, too.
+    pub(super) fn open(directory: &Directory, until: Instant) -> Result<Self, LdapError> {
         let mut failures = Vec::new();
         for server in &directory.servers {
-            match connect(directory, server) {
-                Ok(connection) => return Ok(Self(connection)),
+            match connect(directory, server, wait(until)) {
+                Ok(ldap) => return Ok(Self { ldap, until }),
                 Err(reason) => {
                     let port = directory.port;
                     failures.push(format!("unable to connect to '{server}:{port}' - {reason}"));
@@ -37,6 +41,12 @@ impl Connection {
             }
         }
         Err(LdapError::Connect(failures))
+    }
+
+    /// The connection for one more request.
+    fn next(&mut self) -> &mut LdapConn {
+        self.ldap.with_timeout(wait(self.until));
+        &mut self.ldap
     }
 
     /// Lets the server know who searches.
@@ -50,7 +60,7 @@ impl Connection {
     }
 
     fn bind(&mut self, dn: &str, password: &str) -> Result<(), String> {
-        let result = self.0.with_timeout(TIMEOUT).simple_bind(dn, password);
+        let result = self.next().simple_bind(dn, password);
         let result = result.and_then(LdapResult::success);
         result.map(|_| ()).map_err(|error| text(&error))
     }
@@ -76,10 +86,7 @@ impl Connection {
 
     /// The name of the first entry that is found.
     fn first(&mut self, base: &str, filter: &str) -> Result<String, LdapError> {
-        let result = self
-            .0
-            .with_timeout(TIMEOUT)
-            .search(base, Scope::Subtree, filter, NO_ATTRIBUTES);
+        let result = self.next().search(base, Scope::Subtree, filter, NO_ATTRIBUTES);
         let found = result.map_err(|error| LdapError::Search(text(&error)))?;
         // Also of a search that ended early: its limit, say.
         if let Some(entry) = found.0.into_iter().next() {
@@ -100,14 +107,15 @@ impl Connection {
 
     /// An attribute of one entry; `None` if there is no such entry to see.
     pub(super) fn entry(&mut self, dn: &str, attribute: &str) -> Result<Option<SearchEntry>, LdapError> {
-        let result = self
-            .0
-            .with_timeout(TIMEOUT)
-            .search(dn, Scope::Base, "(objectClass=*)", [attribute]);
-        let (entries, _) = result
-            .and_then(ldap3::SearchResult::success)
-            .map_err(|error| LdapError::Search(text(&error)))?;
-        Ok(entries.into_iter().next().map(SearchEntry::construct))
+        let search = Search {
+            base: dn,
+            filter: "(objectClass=*)",
+            attributes: &[attribute],
+            page: 1,
+        };
+        let mut entries = Vec::new();
+        self.read(&search, Scope::Base, 1, &mut entries)?;
+        Ok(entries.pop())
     }
 
     /// All entries that a filter finds, page by page; `told` hears how many there are after each.
@@ -119,29 +127,59 @@ impl Connection {
         let mut entries = Vec::new();
         let mut cookie = Vec::new();
         loop {
+            let before = entries.len();
             let page = PagedResults {
                 size: search.page,
                 cookie,
             };
-            let result = self
-                .0
-                .with_timeout(TIMEOUT)
-                .with_controls(RawControl::from(page))
-                .search(search.base, Scope::Subtree, search.filter, search.attributes);
-            let (page, result) = result
-                .and_then(ldap3::SearchResult::success)
-                .map_err(|error| LdapError::Search(text(&error)))?;
-            entries.extend(page.into_iter().map(SearchEntry::construct));
-            if entries.len() > MAX_ENTRIES {
-                return Err(LdapError::TooMany(MAX_ENTRIES));
-            }
+            self.ldap.with_controls(RawControl::from(page));
+            let result = self.read(search, Scope::Subtree, MAX_ENTRIES, &mut entries)?;
             told(entries.len());
             cookie = next_page(&result);
             if cookie.is_empty() {
                 return Ok(entries);
             }
+            // Who asks on could do so for ever.
+            if entries.len() == before {
+                return Err(LdapError::EmptyPage);
+            }
         }
     }
+
+    /// Reads the entries of one answer as they come, while there are no more than `most` in all.
+    fn read(
+        &mut self,
+        search: &Search<'_>,
+        scope: Scope,
+        most: usize,
+        entries: &mut Vec<SearchEntry>,
+    ) -> Result<LdapResult, LdapError> {
+        let until = self.until;
+        let failed = |error: ldap3::LdapError| LdapError::Search(text(&error));
+        let stream = self
+            .next()
+            .streaming_search(search.base, scope, search.filter, search.attributes);
+        let mut stream = stream.map_err(failed)?;
+        while let Some(entry) = stream.next().map_err(failed)? {
+            if Instant::now() > until {
+                return Err(LdapError::Late);
+            }
+            // Where else one might look is not followed.
+            if entry.is_ref() || entry.is_intermediate() {
+                continue;
+            }
+            if entries.len() >= most {
+                return Err(LdapError::TooMany(most));
+            }
+            entries.push(SearchEntry::construct(entry));
+        }
+        stream.result().success().map_err(failed)
+    }
+}
+
+/// Longest wait for the next answer.
+fn wait(until: Instant) -> Duration {
+    TIMEOUT.min(until.saturating_duration_since(Instant::now()))
 }
 
 /// What is looked for.
@@ -174,8 +212,8 @@ pub(super) fn values<'a>(entry: &'a SearchEntry, name: &str) -> &'a [String] {
         .map_or(&[], |(_, values)| values.as_slice())
 }
 
-fn connect(directory: &Directory, server: &str) -> Result<LdapConn, String> {
-    let mut settings = LdapConnSettings::new().set_conn_timeout(TIMEOUT);
+fn connect(directory: &Directory, server: &str, timeout: Duration) -> Result<LdapConn, String> {
+    let mut settings = LdapConnSettings::new().set_conn_timeout(timeout);
     if directory.mode != Mode::Ldap {
         let config = tls::config(&directory.tls, server).map_err(|error| error.to_string())?;
         settings = settings.set_config(config);
@@ -184,7 +222,7 @@ fn connect(directory: &Directory, server: &str) -> Result<LdapConn, String> {
     // An address of version 6 is no name that the library can hand to TLS.
     if let Ok(address) = server.parse::<Ipv6Addr>() {
         let address = SocketAddr::from((address, directory.port));
-        let stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect_timeout(&address, timeout).map_err(|error| error.to_string())?;
         settings = settings.set_std_stream(StdStream::Tcp(stream));
         host = "ipv6.invalid";
     }

@@ -32,6 +32,12 @@ pub enum LdapError {
     /// A directory that does not come to an end.
     #[error("more than {0} entries")]
     TooMany(usize),
+    /// A page without entries that is not the last.
+    #[error("ldap search failed: the server sent an empty page and wants to be asked on")]
+    EmptyPage,
+    /// A directory that takes too long with all of it.
+    #[error("ldap search failed: the server took too long")]
+    Late,
     /// TLS cannot be set up with what is configured.
     #[error("{0}")]
     Tls(String),

@@ -25,7 +25,7 @@ pub mod sync;
 mod tls;
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pve_cfs::Cfs;
 use serde::{Deserialize, Serialize};
@@ -40,8 +40,12 @@ use settings::{Directory, Proof};
 /// The verb by which a daemon's `main` knows that it is to be [`helper_main`].
 pub const VERB: &str = "__ldap-helper";
 
-/// Longest wait for a helper: two servers that do not answer, and one that takes its time.
-const DEADLINE: Duration = Duration::from_secs(45);
+/// Longest wait for a directory, all of its servers together: clients are told nothing after 30 s (reference 01 §4.2).
+const DEADLINE: Duration = Duration::from_secs(25);
+/// How much longer than that a helper may live: what it waits for itself it can also tell.
+const LEAVE: Duration = Duration::from_secs(1);
+/// Most memory of a helper.
+const MEMORY: u64 = 512 << 20;
 
 /// What a helper is asked.
 #[derive(Serialize, Deserialize)]
@@ -83,7 +87,7 @@ fn directory(cfs: &Cfs, name: &str, realm: &Realm) -> Result<Directory, AccessEr
 }
 
 fn ask(question: &Question) -> Result<(), AccessError> {
-    helper::ask(VERB, question, DEADLINE).map_err(|refusal| match refusal {
+    helper::ask(VERB, question, DEADLINE + LEAVE).map_err(|refusal| match refusal {
         Refusal::No(reason) => AccessError::plain(reason),
         Refusal::Broken(reason) => AccessError::plain(format!("unable to ask the LDAP server - {reason}")),
     })
@@ -92,16 +96,19 @@ fn ask(question: &Question) -> Result<(), AccessError> {
 /// The helper: what a daemon does instead of its work when its first argument is [`VERB`]. It must be called before any
 /// other thread is started.
 pub fn helper_main() -> ExitCode {
-    helper::serve(|question: &Question| answer(question).map_err(|error| error.to_string()))
+    let until = Instant::now() + DEADLINE;
+    helper::serve(Some(MEMORY), |question: &Question| {
+        answer(question, until).map_err(|error| error.to_string())
+    })
 }
 
-fn answer(question: &Question) -> Result<(), LdapError> {
+fn answer(question: &Question, until: Instant) -> Result<(), LdapError> {
     match question {
-        Question::Connection(directory) => Connection::open(directory)?.bind_searcher(&directory.searcher),
+        Question::Connection(directory) => Connection::open(directory, until)?.bind_searcher(&directory.searcher),
         Question::Password {
             directory,
             proof,
             password,
-        } => Connection::open(directory)?.prove(&directory.searcher, proof, password),
+        } => Connection::open(directory, until)?.prove(&directory.searcher, proof, password),
     }
 }

@@ -1,6 +1,6 @@
 //! TLS towards a directory: what is demanded of the server, and what it is shown of us.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,6 +16,9 @@ use x509_parser::time::ASN1Time;
 
 use super::LdapError;
 use super::settings::Tls;
+
+/// Most bytes of a file of certificates: some ten times those of all authorities of the world.
+const MAX_FILE: u64 = 4 << 20;
 
 /// What TLS is set up with.
 ///
@@ -71,6 +74,9 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, LdapError> {
         true => (None, Some(path)),
         false => (Some(path), None),
     };
+    for file in files(path)? {
+        require_small(&file)?;
+    }
     let found = rustls_native_certs::load_certs_from_paths(file, directory);
     match found.errors.first() {
         // A file that cannot be read in a directory of many is none to be trusted, and no more.
@@ -80,13 +86,39 @@ fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, LdapError> {
     }
 }
 
+/// The file itself, or those in a directory.
+fn files(path: &Path) -> Result<Vec<PathBuf>, LdapError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = path.read_dir().map_err(|error| unreadable(path, &error))?;
+    // Links that lead nowhere and what is no file are passed by when it is read.
+    let files = entries.flatten().map(|entry| entry.path());
+    Ok(files.filter(|path| path.is_file()).collect())
+}
+
+/// A device has no end, and what is larger is no certificate.
+fn require_small(path: &Path) -> Result<(), LdapError> {
+    let metadata = path.metadata().map_err(|error| unreadable(path, &error))?;
+    if metadata.is_file() && metadata.len() <= MAX_FILE {
+        return Ok(());
+    }
+    Err(unreadable(path, &"no file of certificates"))
+}
+
+fn unreadable(path: &Path, reason: &dyn std::fmt::Display) -> LdapError {
+    LdapError::Tls(format!("{}: {reason}", path.display()))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LdapError> {
+    require_small(path)?;
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    read.map_err(|error| LdapError::Tls(format!("{}: {error}", path.display())))
+    read.map_err(|error| unreadable(path, &error))
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, LdapError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| LdapError::Tls(format!("{}: {error}", path.display())))
+    require_small(path)?;
+    PrivateKeyDer::from_pem_file(path).map_err(|error| unreadable(path, &error))
 }
 
 /// Takes every certificate: `verify 0`.

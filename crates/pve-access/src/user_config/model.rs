@@ -164,9 +164,14 @@ impl UserConfig {
 
     /// Removes what was granted to a user and to its tokens.
     pub fn remove_user_acls(&mut self, user: &UserId) {
+        self.remove_acls_of_users(&BTreeSet::from([user.clone()]));
+    }
+
+    /// The same for several, in one walk.
+    pub fn remove_acls_of_users(&mut self, users: &BTreeSet<UserId>) {
         self.edit_acls(|entry| {
-            entry.users.remove(user);
-            entry.tokens.retain(|token, _| token.user != *user);
+            entry.users.retain(|user, _| !users.contains(user));
+            entry.tokens.retain(|token, _| !users.contains(&token.user));
         });
     }
 
@@ -179,9 +184,12 @@ impl UserConfig {
 
     /// Removes what was granted to a group.
     pub fn remove_group_acls(&mut self, group: &str) {
-        self.edit_acls(|entry| {
-            entry.groups.remove(group);
-        });
+        self.remove_acls_of_groups(&BTreeSet::from([group.to_owned()]));
+    }
+
+    /// The same for several, in one walk.
+    pub fn remove_acls_of_groups(&mut self, groups: &BTreeSet<String>) {
+        self.edit_acls(|entry| entry.groups.retain(|group, _| !groups.contains(group)));
     }
 
     /// Removes what was granted on a path and below it.

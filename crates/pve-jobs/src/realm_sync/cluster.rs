@@ -114,14 +114,18 @@ fn path(id: &str) -> String {
     format!("priv/jobs/realm-sync-{id}.json")
 }
 
-/// Reads the file of a job; a missing one is empty.
+/// Reads the file of a job; a missing one is empty, and so is one that nobody understands, with a warning in the log: the
+/// next run writes it anew.
 ///
 /// # Errors
-/// It cannot be read, or is none.
+/// It cannot be read.
 pub fn load(cfs: &Cfs, id: &str) -> Result<ClusterState, JobsError> {
     let rel = path(id);
     let text = cfs.read_text(&rel)?.unwrap_or_default();
-    ClusterState::parse(&text).ok_or_else(|| JobsError::InvalidState(format!("/etc/pve/{rel}")))
+    Ok(ClusterState::parse(&text).unwrap_or_else(|| {
+        log::warn!("invalid json data in '/etc/pve/{rel}' - taken as empty");
+        ClusterState::default()
+    }))
 }
 
 /// Writes the file of a job.

@@ -6,6 +6,7 @@ use ldap3::SearchEntry;
 use pve_schema::ids::{InvalidUserId, UserId};
 
 use super::plan::{Field, Plan};
+use super::ranges;
 use crate::ldap::client::values;
 use crate::user_config::is_name;
 
@@ -22,6 +23,8 @@ pub(super) struct Found {
     pub(super) users: BTreeMap<UserId, Given>,
     /// Its groups with those of their members that are among its users.
     pub(super) groups: BTreeMap<String, BTreeSet<UserId>>,
+    /// Those of its groups whose members it told in part, or by names that cannot be read.
+    pub(super) half_told: BTreeSet<String>,
     /// Its users by the lower-cased name of their entry.
     pub(super) by_dn: HashMap<String, UserId>,
 }
@@ -73,9 +76,23 @@ impl Found {
             let members = members.into_iter().find(|members| !members.is_empty());
             let members = members.into_iter().flatten();
             let known = members.filter_map(|dn| self.by_dn.get(&dn.to_lowercase()).cloned());
-            self.groups.entry(name).or_default().extend(known);
+            self.groups.entry(name.clone()).or_default().extend(known);
+            if is_half_told(entry) {
+                warn(&format!(
+                    "group '{name}' keeps the members that it has - not all could be read"
+                ));
+                self.half_told.insert(name);
+            }
         }
     }
+}
+
+/// Whether members of a group are missing: parts of the list, or names that are no text.
+fn is_half_told(entry: &SearchEntry) -> bool {
+    let is_of = |name: &str| MEMBERS.iter().any(|member| name.eq_ignore_ascii_case(member));
+    let is_part = |key: &String| ranges::attribute_of(key).is_some_and(is_of);
+    let is_unreadable = |key: &String| key.split(';').next().is_some_and(is_of);
+    entry.attrs.keys().any(is_part) || entry.bin_attrs.keys().any(is_unreadable)
 }
 
 /// What is told of a user: the first value of each attribute, if it can be one.
@@ -104,17 +121,24 @@ fn given(id: &UserId, plan: &Plan, entry: &SearchEntry, warn: &mut dyn FnMut(&st
 /// The value of the first part of an entry's place: `cn=Admins,ou=x` → `Admins` (RFC 4514).
 fn first_value(dn: &str) -> Option<String> {
     let (_, rest) = dn.split_once('=')?;
-    let mut value = String::new();
-    let mut chars = rest.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            ',' | '+' | ';' => break,
-            // What is escaped by number is nothing that a name may hold.
-            '\\' => value.extend(chars.next()),
-            c => value.push(c),
-        }
+    let mut value = Vec::new();
+    let mut rest = rest.as_bytes();
+    loop {
+        rest = match rest {
+            [] | [b',' | b'+' | b';', ..] => break,
+            // Two digits are a byte; whatever else follows means nothing but itself.
+            [b'\\', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                value.extend(hex::decode([*high, *low]).unwrap_or_default());
+                rest
+            }
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] => {
+                value.push(*byte);
+                rest
+            }
+        };
     }
-    Some(value.trim().to_owned())
+    // What is no text is no name either: that is for whoever checks names.
+    Some(String::from_utf8_lossy(&value).trim().to_owned())
 }
 
 /// What a directory says, fit for a line of a log.
@@ -227,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    fn members_that_are_not_told_or_no_text_are_missed() {
+        let names = |bytes: &[u8]| vec![bytes.to_vec()];
+        let mut binary = entry("cn=binary", &[]);
+        binary.bin_attrs.insert("member".to_owned(), names(b"cn=\xff"));
+        let mut picture = entry("cn=picture", &[("member", &[])]);
+        picture.bin_attrs.insert("jpegPhoto".to_owned(), names(b"\xff"));
+        let groups = [
+            entry("cn=part", &[("member", &[]), ("Member;Range=0-1499", &["uid=a"])]),
+            binary,
+            picture,
+            entry("cn=whole", &[("uniqueMember", &["uid=a"]), ("member;lang-de", &["x"])]),
+        ];
+        let mut found = Found::default();
+        let mut warnings = Vec::new();
+        found.add_groups("corp", &plan(&[]), &groups, &mut |text| warnings.push(text.to_owned()));
+        let half_told: Vec<&str> = found.half_told.iter().map(String::as_str).collect();
+        assert_eq!(half_told, ["binary-corp", "part-corp"]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+
+    #[test]
     fn a_group_may_have_its_name_elsewhere() {
         let plan = plan(&[("group_name_attr", "displayName")]);
         let mut found = Found::default();
@@ -246,10 +291,15 @@ mod tests {
             ("cn=Admins,ou=x", Some("Admins")),
             ("cn = Admins ,ou=x", Some("Admins")),
             (r"cn=a\,b,ou=x", Some("a,b")),
+            (r"cn=a\2cb,ou=x", Some("a,b")),
+            (r"cn=\C3\84b,ou=x", Some("Äb")),
+            (r"cn=\C3", Some("\u{fffd}")),
+            (r"cn=a\2", Some("a2")),
+            ("cn=Äb,ou=x", Some("Äb")),
             ("cn=a+sn=b,ou=x", Some("a")),
             ("cn=", Some("")),
             ("nothing", None),
-            (r"cn=a\", Some("a")),
+            (r"cn=a\", Some(r"a\")),
         ] {
             assert_eq!(first_value(dn).as_deref(), value, "{dn}");
         }

@@ -10,14 +10,16 @@ use pve_schema::ids::UserId;
 use super::found::{Found, Given};
 use super::options::{SyncOptions, Vanished};
 use super::plan::Field;
+use super::spelling::Spellings;
+use crate::domains::{Domains, Realm};
 use crate::user_config::{Group, User, UserConfig};
 
 /// One realm's share of the users and groups, and what is to become of it.
 pub(super) struct Merge<'a> {
     /// The realm.
     pub(super) realm: &'a str,
-    /// The names of all realms: of two whose names end alike, a group belongs to the one with the longer name.
-    pub(super) realms: &'a [String],
+    /// All realms.
+    pub(super) domains: &'a Domains,
     /// What the directory told.
     pub(super) found: &'a Found,
     /// What is to be done.
@@ -27,50 +29,54 @@ pub(super) struct Merge<'a> {
 impl Merge<'_> {
     /// Does it; `log` hears of every step.
     pub(super) fn apply(&self, config: &mut UserConfig, log: &mut dyn FnMut(&str)) {
+        let has_case = self.domains.get(self.realm).is_none_or(Realm::is_case_sensitive);
+        let spellings = match has_case {
+            true => Spellings::as_told(self.found),
+            false => Spellings::as_known(self.found, config, self.realm, &mut |text| {
+                log(&format!("warning: {text}"))
+            }),
+        };
         if self.options.scope.has_users() {
             log(&format!("syncing users ({})", removal(self.options.vanished)));
-            self.remove_users(config, log);
-            for (id, given) in &self.found.users {
-                self.merge_user(config, id, given, log);
+            self.remove_users(config, &spellings, log);
+            for (told, id) in &spellings.ids {
+                if let Some(given) = self.found.users.get(*told) {
+                    self.merge_user(config, id, given, log);
+                }
             }
         }
         if self.options.scope.has_groups() {
             log(&format!("syncing groups ({})", removal(self.options.vanished)));
             self.remove_groups(config, log);
             for (name, members) in &self.found.groups {
+                let members = members.iter().filter_map(|told| spellings.ids.get(told));
+                // Rights come with a membership: nobody has one who is no user, as where groups alone are synchronised.
+                let members = members.filter(|id| config.users.contains_key(id)).cloned().collect();
                 self.merge_group(config, name, members, log);
             }
         }
     }
 
-    fn remove_users(&self, config: &mut UserConfig, log: &mut dyn FnMut(&str)) {
-        let mut gone: BTreeSet<UserId> = config
-            .users
-            .keys()
-            .filter(|id| id.realm() == self.realm)
-            .cloned()
-            .collect();
+    fn remove_users(&self, config: &mut UserConfig, spellings: &Spellings<'_>, log: &mut dyn FnMut(&str)) {
+        let is_gone = |id: &&UserId| id.realm() == self.realm && !spellings.kept.contains(id);
         // Rights may be left of users that were removed before.
-        gone.extend(
-            config
-                .acls
-                .values()
-                .flat_map(|entry| entry.users.keys())
-                .filter(|id| id.realm() == self.realm)
-                .cloned(),
-        );
-        gone.retain(|id| !self.found.users.contains_key(id));
-        for id in gone {
-            if self.options.vanished.entry && config.users.remove(&id).is_some() {
+        let granted = config.acls.values().flat_map(|entry| {
+            let owners = entry.tokens.keys().map(|token| &token.user);
+            entry.users.keys().chain(owners)
+        });
+        let granted: BTreeSet<UserId> = granted.filter(is_gone).cloned().collect();
+        let mut gone: BTreeSet<UserId> = config.users.keys().filter(is_gone).cloned().collect();
+        gone.extend(granted.iter().cloned());
+        for id in &gone {
+            if self.options.vanished.entry && config.users.remove(id).is_some() {
                 log(&format!("removing user '{id}'"));
             }
-            if self.options.vanished.acl {
-                let before = config.acls.clone();
-                config.remove_user_acls(&id);
-                if config.acls != before {
-                    log(&format!("purging all ACLs of user '{id}'"));
-                }
+            if self.options.vanished.acl && granted.contains(id) {
+                log(&format!("purging all ACLs of user '{id}'"));
             }
+        }
+        if self.options.vanished.acl {
+            config.remove_acls_of_users(&granted);
         }
     }
 
@@ -104,47 +110,44 @@ impl Merge<'_> {
         config.users.insert(id.clone(), user);
     }
 
-    /// Whether a group is this realm's: `NAME-REALM`.
-    fn owns(&self, group: &str) -> bool {
-        let is_of = |realm: &str| {
-            group
-                .strip_suffix(realm)
-                .and_then(|rest| rest.strip_suffix('-'))
-                .is_some_and(|name| !name.is_empty())
-        };
-        let is_longer = |other: &&String| other.len() > self.realm.len();
-        is_of(self.realm) && !self.realms.iter().filter(is_longer).any(|other| is_of(other))
-    }
-
     fn remove_groups(&self, config: &mut UserConfig, log: &mut dyn FnMut(&str)) {
-        let known = config.groups.keys();
+        let is_gone = |name: &&String| {
+            self.domains.owner_of_group(name) == Some(self.realm) && !self.found.groups.contains_key(*name)
+        };
         let granted = config.acls.values().flat_map(|entry| entry.groups.keys());
-        let mut gone: BTreeSet<String> = known.chain(granted).filter(|name| self.owns(name)).cloned().collect();
-        gone.retain(|name| !self.found.groups.contains_key(name));
-        for name in gone {
-            if self.options.vanished.entry && config.groups.remove(&name).is_some() {
+        let granted: BTreeSet<String> = granted.filter(is_gone).cloned().collect();
+        let mut gone: BTreeSet<String> = config.groups.keys().filter(is_gone).cloned().collect();
+        gone.extend(granted.iter().cloned());
+        for name in &gone {
+            if self.options.vanished.entry && config.groups.remove(name).is_some() {
                 log(&format!("remove group '{name}'"));
             }
-            if self.options.vanished.acl {
-                let before = config.acls.clone();
-                config.remove_group_acls(&name);
-                if config.acls != before {
-                    log(&format!("purging all ACLs of group '{name}'"));
-                }
+            if self.options.vanished.acl && granted.contains(name) {
+                log(&format!("purging all ACLs of group '{name}'"));
             }
+        }
+        if self.options.vanished.acl {
+            config.remove_acls_of_groups(&granted);
         }
     }
 
-    fn merge_group(&self, config: &mut UserConfig, name: &str, members: &BTreeSet<UserId>, log: &mut dyn FnMut(&str)) {
+    fn merge_group(&self, config: &mut UserConfig, name: &str, members: BTreeSet<UserId>, log: &mut dyn FnMut(&str)) {
+        match self.domains.owner_of_group(name) {
+            Some(owner) if owner != self.realm => {
+                log(&format!(
+                    "warning: skipping group '{name}' - it would be one of realm '{owner}'"
+                ));
+                return;
+            }
+            _ => {}
+        }
         let old = config.groups.get(name);
         let kept = old.filter(|_| !self.options.vanished.properties);
         let group = Group {
-            // Rights come with a membership: nobody has one who is no user, as where groups alone are synchronised.
-            members: members
-                .iter()
-                .filter(|id| config.users.contains_key(id))
-                .cloned()
-                .collect(),
+            members: match old {
+                Some(old) if self.found.half_told.contains(name) => old.members.clone(),
+                _ => members,
+            },
             comment: kept.and_then(|group| group.comment.clone()),
         };
         match old {

@@ -7,6 +7,7 @@
 //! | [`plan`] | what the directory is asked |
 //! | [`found`] | its answer as users and groups |
 //! | [`ranges`] | long lists of members, which a server tells in parts |
+//! | [`spelling`] | whom of our users the directory means, where case does not count |
 //! | [`merge`] | bringing `user.cfg` in line |
 //!
 //! ```text
@@ -21,8 +22,11 @@ mod merge;
 mod options;
 mod plan;
 mod ranges;
+mod spelling;
 #[cfg(test)]
 mod tests;
+
+use std::time::{Duration, Instant};
 
 use pve_cfs::Cfs;
 use pve_schema::Context;
@@ -37,6 +41,8 @@ use merge::Merge;
 pub use options::{Scope, SyncOptions, Vanished};
 use plan::Plan;
 
+/// Longest time that a directory is read.
+const DEADLINE: Duration = Duration::from_secs(600);
 /// How many users are asked for at a time: below the thousand that servers have as limit.
 const USERS_PER_PAGE: i32 = 900;
 /// How many groups: each may have many members.
@@ -76,10 +82,9 @@ pub fn run(
     let realm = require_realm(&domains, name)?;
     let found = read(&cfs, name, realm, options.scope, log)?;
     log("got data from server, updating users and groups");
-    let realms: Vec<String> = domains.iter().map(|(name, _)| name.to_owned()).collect();
     let merge = Merge {
         realm: name,
-        realms: &realms,
+        domains: &domains,
         found: &found,
         options,
     };
@@ -101,7 +106,7 @@ pub fn run(
 fn read(cfs: &Cfs, name: &str, realm: &Realm, scope: Scope, log: &mut dyn FnMut(&str)) -> Result<Found, AccessError> {
     let directory = directory(cfs, name, realm)?;
     let plan = Plan::of(realm, &mut |text| log(&format!("warning: {text}")));
-    let mut connection = Connection::open(&directory)?;
+    let mut connection = Connection::open(&directory, Instant::now() + DEADLINE)?;
     connection.bind_searcher(&directory.searcher)?;
     let base = match &plan.base {
         Some(base) => base.clone(),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ldap3::SearchEntry;
 use proptest::prelude::*;
+use pve_schema::ids::UserId;
 
 use super::found::{Found, Given};
 use super::merge::Merge;
 use super::options::{Scope, SyncOptions, Vanished};
 use super::plan::{Field, Plan};
-use crate::domains::{Realm, RealmKind};
+use crate::domains::{Domains, Realm, RealmKind};
 use crate::user_config::UserConfig;
 
 const BEFORE: &str = "\
@@ -27,6 +28,12 @@ group:left-x-corp:local@pve::
 acl:1:/:@left-corp,@left-x-corp,gone@corp,gone@corp!ci,old@corp:PVEAuditor:
 acl:1:/vms:alice@corp,local@pve:PVEVMUser:
 ";
+
+/// Two realms whose names end alike; `options` are the first one's.
+fn domains(options: &str) -> Domains {
+    let directory = "\tserver1 a\n\tbase_dn dc=a\n\tuser_attr uid\n";
+    Domains::parse(format!("ldap: corp\n{directory}{options}\nldap: x-corp\n{directory}\n").as_bytes())
+}
 
 fn found() -> Found {
     let user = |name: &str, given: &[(Field, &str)]| {
@@ -54,7 +61,7 @@ fn synced(scope: Scope, vanished: &str, enable_new: bool) -> (String, Vec<String
     let mut lines = Vec::new();
     let merge = Merge {
         realm: "corp",
-        realms: &["corp".to_owned(), "pam".to_owned(), "x-corp".to_owned()],
+        domains: &domains(""),
         found: &found(),
         options: SyncOptions {
             scope,
@@ -195,7 +202,7 @@ fn every_step_is_told_and_a_second_run_has_nothing_to_do() {
     let mut lines = Vec::new();
     let merge = Merge {
         realm: "corp",
-        realms: &[],
+        domains: &domains(""),
         found: &found(),
         options: SyncOptions {
             scope: Scope::Users,
@@ -210,6 +217,129 @@ fn every_step_is_told_and_a_second_run_has_nothing_to_do() {
     merge.apply(&mut config, &mut |line| lines.push(line.to_owned()));
     assert_eq!(config.print(), text);
     assert_eq!(lines.len(), 1, "{lines:?}");
+}
+
+/// What becomes of a file when a realm without case is told these users, all in one group, and nobody else is to stay.
+fn without_case(before: &str, told: &[&str]) -> (String, Vec<String>) {
+    let ids: BTreeSet<UserId> = told.iter().map(|id| id.parse().unwrap()).collect();
+    let found = Found {
+        users: ids.iter().map(|id| (id.clone(), Given::new())).collect(),
+        groups: BTreeMap::from([("all-corp".to_owned(), ids)]),
+        ..Found::default()
+    };
+    let merge = Merge {
+        realm: "corp",
+        domains: &domains("\tcase-sensitive 0\n"),
+        found: &found,
+        options: SyncOptions {
+            scope: Scope::Both,
+            vanished: Vanished {
+                acl: true,
+                entry: true,
+                properties: false,
+            },
+            enable_new: true,
+        },
+    };
+    let mut config = UserConfig::parse(before);
+    let mut lines = Vec::new();
+    merge.apply(&mut config, &mut |line| lines.push(line.to_owned()));
+    (config.print(), lines)
+}
+
+/// Two spellings of one name would lock both out.
+#[test]
+fn without_case_a_user_keeps_its_spelling() {
+    for (before, told, users, members, warnings) in [
+        ("alice", &["ALICE@corp"][..], "alice", "alice@corp", 0),
+        (
+            "Alice",
+            &["alice@corp", "bob@corp"],
+            "Alice,bob",
+            "Alice@corp,bob@corp",
+            0,
+        ),
+        ("gone", &["Alice@corp"], "Alice", "Alice@corp", 0),
+        // Who it is nobody can tell: all stay, and nobody comes.
+        ("Alice,alice", &["ALICE@corp"], "Alice,alice", "", 1),
+        ("alice", &["Alice@corp", "alice@corp"], "alice", "", 2),
+        ("", &["Alice@corp", "alice@corp"], "", "", 2),
+    ] {
+        let names = before.split(',').filter(|name| !name.is_empty());
+        let mut text: String = names
+            .clone()
+            .map(|name| format!("user:{name}@corp:1:0::::::\n"))
+            .collect();
+        text += &names
+            .map(|name| format!("acl:1:/vms:{name}@corp:PVEAuditor:\n"))
+            .collect::<String>();
+        let (text, lines) = without_case(&text, told);
+        let config = UserConfig::parse(&text);
+        let found: Vec<&str> = config
+            .users
+            .keys()
+            .filter(|id| id.realm() == "corp")
+            .map(UserId::name)
+            .collect();
+        assert_eq!(found.join(","), users, "{told:?}");
+        assert!(
+            text.contains(&format!("group:all-corp:{members}::\n")),
+            "{told:?}: {text}"
+        );
+        let granted = config.acls.values().flat_map(|entry| entry.users.keys());
+        let kept: Vec<&str> = before
+            .split(',')
+            .filter(|name| users.split(',').any(|user| user == *name))
+            .collect();
+        assert_eq!(
+            granted.map(UserId::name).collect::<Vec<_>>().join(","),
+            kept.join(","),
+            "{told:?}"
+        );
+        let warned = lines.iter().filter(|line| line.starts_with("warning: skipping user "));
+        assert_eq!(warned.count(), warnings, "{lines:?}");
+    }
+    // With case they are two.
+    let (text, _) = synced(Scope::Users, "", true);
+    assert!(text.contains("user:alice@corp:"));
+}
+
+#[test]
+fn a_group_of_another_realm_or_told_by_half_keeps_its_members() {
+    let mut found = found();
+    let members = BTreeSet::from(["alice@corp".parse().unwrap()]);
+    found.groups.insert("left-x-corp".to_owned(), members.clone());
+    found.groups.insert("new-x-corp".to_owned(), members);
+    found.half_told.insert("admins-corp".to_owned());
+    let merge = Merge {
+        realm: "corp",
+        domains: &domains(""),
+        found: &found,
+        options: SyncOptions {
+            scope: Scope::Groups,
+            vanished: Vanished {
+                acl: true,
+                entry: true,
+                properties: true,
+            },
+            enable_new: true,
+        },
+    };
+    let mut config = UserConfig::parse(BEFORE);
+    let mut lines = Vec::new();
+    merge.apply(&mut config, &mut |line| lines.push(line.to_owned()));
+    let text = config.print();
+    for group in [
+        "group:left-x-corp:local@pve::\n",
+        "group:admins-corp:gone@corp,local@pve::\n",
+    ] {
+        assert!(text.contains(group), "{text}");
+    }
+    assert!(!config.groups.contains_key("new-x-corp"));
+    for name in ["left", "new"] {
+        let line = format!("warning: skipping group '{name}-x-corp' - it would be one of realm 'x-corp'");
+        assert!(lines.contains(&line), "{lines:?}");
+    }
 }
 
 proptest! {
@@ -245,7 +375,7 @@ proptest! {
         found.add_groups("corp", &plan, &groups, &mut |_| ());
         let merge = Merge {
             realm: "corp",
-            realms: &[],
+            domains: &domains(""),
             found: &found,
             options: SyncOptions {
                 scope: Scope::Both,
