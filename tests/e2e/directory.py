@@ -235,6 +235,28 @@ class Strange:
             connection.close()
 
 
+class Liar(Strange):
+    """A server that lets everybody in, and answers every search as it is told; then it closes the connection, or waits."""
+
+    def __init__(self, *operations, end=b"", closes=False):
+        super().__init__()
+        self.operations, self.end, self.closes = operations, end, closes
+
+    def _answer(self, connection):
+        stream = connection.makefile("rb")
+        try:
+            while stream.read(1):
+                _, number, operation = split(stream.read(read_length(stream)))
+                if operation[0] == 0x60:
+                    connection.sendall(message(number, pack(0x61, SUCCESS)))
+                elif operation[0] == 0x63:
+                    connection.sendall(b"".join(message(number, what) for what in self.operations) + self.end)
+                    if self.closes:
+                        connection.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
 class Upn:
     """What Active Directory can and slapd cannot: users bind as `NAME@DOMAIN`. A relay before a slapd that puts their
     entries' names in the place of such names, and passes all else."""
@@ -319,3 +341,24 @@ def length(number):
 
 def pack(tag, content):
     return bytes([tag]) + length(len(content)) + content
+
+
+# A result without name and text.
+SUCCESS = b"\x0a\x01\x00\x04\x00\x04\x00"
+
+
+def message(number, operation):
+    return pack(0x30, pack(0x02, number) + operation)
+
+
+def told(dn, **attributes):
+    """A search's entry."""
+    pairs = [pack(0x30, pack(0x04, name.encode()) + pack(0x31, pack(0x04, value))) for name, value in attributes.items()]
+    return pack(0x64, pack(0x04, dn) + pack(0x30, b"".join(pairs)))
+
+
+def end_of_page(cookie):
+    """A search's end that wants to be asked on: RFC 2696."""
+    value = pack(0x30, b"\x02\x01\x00" + pack(0x04, cookie))
+    control = pack(0x30, pack(0x04, b"1.2.840.113556.1.4.319") + pack(0x04, value))
+    return pack(0x65, SUCCESS) + pack(0xA0, control)

@@ -1,6 +1,8 @@
 """Realms whose users a directory knows: log-ins, tried connections, synchronisation, its jobs; against a real slapd."""
 
 import concurrent.futures
+import contextlib
+import fcntl
 import os
 import pathlib
 import re
@@ -10,7 +12,9 @@ import time
 
 import proxmoxer
 import pytest
-from directory import ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Slapd, Strange, Upn, group, person
+from directory import (
+    ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Liar, Slapd, Strange, Upn, end_of_page, group, person, told,
+)  # fmt: skip
 from lab import BINARIES, wait_for
 
 BASE = dict(type="ldap", server1="127.0.0.1", base_dn=SUFFIX, user_attr="uid")
@@ -89,6 +93,11 @@ class Realm:
     def groups(self):
         rows = self.api.access.groups.get()
         return {row["groupid"]: row["users"] for row in rows if row["groupid"].endswith("-" + self.name)}
+
+    def stored(self):
+        """Its lines of the file: those of others may change meanwhile."""
+        lines = (self.lab.root / "etc/pve/user.cfg").read_text().splitlines()
+        return [line for line in lines if re.search(rf"[@-]{self.name}\b", line)]
 
 
 def refused(call, **parameters):
@@ -194,6 +203,8 @@ def test_a_connection_is_tried_before_a_realm_is_kept(lab, slapd, certificates):
         (tls, "invalid peer certificate"),
         (tls | dict(capath=ca, server1="127.0.0.2", server2="127.0.0.1", port=slapd.port), "unable to connect to"),
         (tls | dict(capath="/nowhere"), "/nowhere"),
+        (tls | dict(capath="/dev/zero"), "/dev/zero: no file of certificates"),
+        (tls | dict(capath=ca, cert=ca, certkey="/dev/zero"), "/dev/zero: no file of certificates"),
         (tls | dict(capath=ca, sslversion="tlsv1_1"), "'sslversion tlsv1_1' is no longer supported"),
         (tls | dict(capath=ca, cert=other, certkey="/nowhere"), "/nowhere"),
     ]:
@@ -262,7 +273,9 @@ def test_servers_that_say_nothing_or_nonsense_cost_a_log_in_and_nothing_else(lab
         "silent": (b"", "timeout"),
         "nonsense": (b"HTTP/1.1 400 Bad Request\r\n\r\n", "ldap bind failed: "),
         "deep": (deep, "unable to ask the LDAP server - the helper died"),
-        "empty": (b"\x30\x00", ""),
+        "empty": (b"\x30\x00", "EMPTY REASON"),
+        # Its length alone is more than a helper may have.
+        "large": (b"\x30\x84\x7f\xff\xff\xff" + bytes(1 << 20), "LARGE REASON"),
     }
     _, before = lab.daemon_pids("pvedaemon")
 
@@ -313,30 +326,74 @@ def test_a_crowd_is_synchronised_page_by_page(lab, crowd):
 
 
 def test_a_synchronisation_that_is_killed_changes_all_or_nothing(lab, crowd):
-    user_cfg = lab.root / "etc/pve/user.cfg"
     with Realm(lab, "killed", **BASE, **SEARCHER, port=crowd.port) as realm, Strange() as silent:
 
-        def kill_when(text, **options):
-            upid = realm.api.access.domains("killed").sync.post(scope="both", **options)
+        def kill_when(text):
+            """Kills a synchronisation when it has said a text; whether it was still at it."""
+            upid = realm.api.access.domains("killed").sync.post(scope="both")
             log = next(path for path in (lab.root / "var/log/pve/tasks").rglob(upid))
-            wait_for(f"{text} in {log.read_text()}", lambda: text in log.read_text(), every=0.005)
-            os.kill(int(upid.split(":")[2], 16), signal.SIGKILL)
-            wait_for("it is dead", lambda: realm.api.nodes(lab.node).tasks(upid).status.get()["status"] == "stopped")
+            wait_for(f"{text} is said", lambda: text in log.read_text(), every=0.005)
+            # It may have been faster than we.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(upid.split(":")[2], 16), signal.SIGKILL)
+            status = lambda: realm.api.nodes(lab.node).tasks(upid).status.get()
+            wait_for("it is dead", lambda: status()["status"] == "stopped")
+            return status()["exitstatus"] != "OK"
 
-        before = user_cfg.read_bytes()
+        def empty():
+            realm.change(filter="uid=nobody", group_filter="cn=nobody")
+            realm.sync(scope="both", **{"remove-vanished": "entry"})
+            realm.change(delete="filter,group_filter")
+            assert (realm.users(), realm.groups()) == ({}, {})
+
+        # While it waits for the directory, and while it waits for the file with all that the directory said.
         realm.change(port=silent.port)
-        kill_when("starting sync for realm killed")
-        assert user_cfg.read_bytes() == before
+        assert kill_when("starting sync for realm killed")
         realm.change(port=crowd.port)
-        for text in ("read 900 users", "got data from server", "adding user 'user99@killed'", "adding group 'all-killed'"):
+        with open(lab.root / "run/lock/pve-cfs/file-user_cfg", "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            assert kill_when("got data from server")
+        assert realm.stored() == []
+        # While it writes.
+        for text in ("adding user 'user0@killed'", "adding group 'all-killed'"):
             kill_when(text)
-            assert len(realm.users()) in (0, CROWD), text
-            assert len(realm.groups()) in (0, 1), text
+            count = len(realm.users())
+            assert count in (0, CROWD), text
+            assert len(realm.groups()) == (1 if count else 0), text
+            empty()
         # No lock is left behind.
         realm.sync(scope="both")
         assert len(realm.users()) == CROWD
-        realm.change(filter="uid=nobody", group_filter="cn=nobody")
-        realm.sync(scope="both", **{"remove-vanished": "entry"})
+        empty()
+
+
+def test_a_directory_that_lies_changes_nothing(lab):
+    alice = told(b"uid=alice,dc=x", uid=b"alice")
+    servers = {
+        "leaves": (Liar(alice, closes=True), "ldap search failed: the server closed the connection"),
+        "garbage": (Liar(alice, end=b"\xff" * 64), "ldap search failed: "),
+        "no text": (Liar(told(b"uid=\xff", uid=b"alice")), ""),
+        "empty page": (Liar(end_of_page(b"more")), "ldap search failed: the server sent an empty page and wants to be asked on"),
+    }
+    with Realm(lab, "lied", **BASE, port=1) as realm:
+        realm.user("bob")
+        before = realm.stored()
+        for name, (server, text) in servers.items():
+            with server:
+                realm.change(port=server.port)
+                upid = realm.api.access.domains("lied").sync.post(scope="both", **{"remove-vanished": "acl;entry;properties"})
+                status = lab.wait_task(realm.api, upid)
+            assert status != "OK" and status.startswith(text), (name, status)
+            assert realm.stored() == before, name
+
+
+def test_without_case_a_user_keeps_its_spelling(lab, slapd):
+    with Realm(lab, "corp", **BASE, **SEARCHER, port=slapd.port, **{"case-sensitive": 0}) as realm:
+        realm.user("Alice")
+        realm.sync(scope="both", **{"remove-vanished": "acl;entry;properties"})
+        assert {"Alice@corp", "bob@corp"} <= set(realm.users()) and "alice@corp" not in realm.users()
+        assert realm.groups()["admins-corp"] == "Alice@corp,bob@corp"
+        assert realm.login("ALICE", "alice pw")
 
 
 def test_what_a_synchronisation_changes_is_what_was_asked_for(lab, playground, certificates):
@@ -352,17 +409,15 @@ def test_what_a_synchronisation_changes_is_what_was_asked_for(lab, playground, c
         Realm(lab, "small", **BASE, **SEARCHER, port=slapd.port) as realm,
     ):
         realm.change(sync_attributes="email=mail,firstname=givenName,shoesize=x", **{"sync-defaults-options": "enable-new=0"})
-        user_cfg = lab.root / "etc/pve/user.cfg"
         sync = realm.api.access.domains("small").sync.post
 
         text = refused(sync)
         assert text.startswith("400") and "Not passed as parameter and not defined in realm default sync options." in text
-        before = user_cfg.read_bytes()
         upid = sync(scope="both", **{"dry-run": 1})
         assert upid.split(":")[5:7] == ["auth-realm-sync-test", "small"]
         lines = lab.run_task(realm.api, upid)
         assert "adding user 'alice@small'" in lines and "adding group 'admins-small'" in lines
-        assert user_cfg.read_bytes() == before
+        assert realm.stored() == []
 
         # Users alone; the realm says that they are not let in.
         lines = realm.sync(scope="users")
@@ -430,9 +485,19 @@ def test_what_a_synchronisation_changes_is_what_was_asked_for(lab, playground, c
         text = refused(realm.api.access.domains("nowhere").sync.post, scope="both")
         assert "Realm does not exist." in text and text.startswith("400")
         # From the command line, too.
-        pveum = [BINARIES / "pve-cli", "pveum", "--root", lab.root, "realm", "sync", "small", "--dry-run", "1"]
-        done = subprocess.run(pveum, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
-        assert done.returncode == 0 and "starting sync for realm small" in done.stdout + done.stderr, done
+        def pveum(*words):
+            command = [BINARIES / "pve-cli", "pveum", "--root", lab.root, "realm", *words]
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+            return done.returncode, done.stdout + done.stderr
+
+        status, said = pveum("sync", "small", "--dry-run", "1")
+        assert status == 0 and "starting sync for realm small" in said, said
+        options = [word for key, value in BASE.items() for word in (f"--{key}", value)]
+        status, said = pveum("add", "typed", *options, "--port", "1", "--check-connection", "1")
+        assert status != 0 and "unable to connect to '127.0.0.1:1' - Connection refused" in said, said
+        status, said = pveum("add", "typed", *options, "--port", str(slapd.port), "--check-connection", "1")
+        assert status == 0, said
+        realm.api.access.domains("typed").delete()
         # A directory that is away changes nothing.
         realm.change(port=1)
         status = lab.wait_task(realm.api, sync())
