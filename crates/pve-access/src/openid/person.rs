@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pve_cfs::Cfs;
 use pve_contract::{id, method};
 use pve_schema::Context;
 use pve_schema::check;
@@ -11,7 +12,7 @@ use serde_json::Value;
 use super::provider::Claims;
 use super::{OpenIdError, is_on, option};
 use crate::access_control::AccessControl;
-use crate::domains::Realm;
+use crate::domains::{Domains, Realm};
 use crate::edit;
 use crate::error::AccessError;
 use crate::user_config::{Group, User, UserConfig};
@@ -96,7 +97,11 @@ fn join(
     user: &UserId,
     claimed: &[Value],
 ) -> Result<Vec<String>, AccessError> {
-    let wanted: BTreeSet<String> = claimed.iter().filter_map(|value| group_of(name, value)).collect();
+    let domains = Domains::load(&Cfs::new(context))?;
+    let wanted: BTreeSet<String> = claimed
+        .iter()
+        .filter_map(|value| group_of(&domains, name, value))
+        .collect();
     let may_create = is_on(realm, "groups-autocreate", false);
     let overwrite = is_on(realm, "groups-overwrite", false);
     edit::edit(context, "updating openid groups failed", |config| {
@@ -124,16 +129,44 @@ fn join(
 }
 
 /// The group that a claim means in this realm.
-fn group_of(realm: &str, claimed: &Value) -> Option<String> {
+fn group_of(domains: &Domains, realm: &str, claimed: &Value) -> Option<String> {
     let name = claimed.as_str()?;
     let is_valid = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if name.is_empty() || !name.chars().all(is_valid) {
         log::warn!("openid group {name:?} is no name of a group - left out");
         return None;
     }
-    Some(format!("{name}-{realm}"))
+    let group = format!("{name}-{realm}");
+    match domains.owner_of_group(&group) {
+        Some(owner) if owner != realm => {
+            log::warn!("openid group '{group}' would be one of realm '{owner}' - left out");
+            None
+        }
+        _ => Some(group),
+    }
 }
 
 fn groups_of(config: &UserConfig, user: &UserId) -> BTreeSet<String> {
     config.groups_of(user).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_names_a_group_of_its_own_realm_alone() {
+        let realm = |name: &str| format!("openid: {name}\n\tissuer-url https://a\n\tclient-id a\n\n");
+        let domains = Domains::parse((realm("corp") + &realm("x-corp")).as_bytes());
+        for (claimed, group) in [
+            (Value::from("admins"), Some("admins-corp")),
+            (Value::from("admins-x"), None),
+            (Value::from("x"), Some("x-corp")),
+            (Value::from("a:b"), None),
+            (Value::from(""), None),
+            (Value::from(7), None),
+        ] {
+            assert_eq!(group_of(&domains, "corp", &claimed).as_deref(), group, "{claimed}");
+        }
+    }
 }
