@@ -123,8 +123,14 @@ fn main() -> ExitCode {
 
 /// A task that a tool started: everything it needs comes by pipe.
 fn run_task() -> ExitCode {
+    set_umask();
     logging::init("pve-cli", Target::Syslog, LevelFilter::Info);
     pve_task::child_main(&api::local::task_kinds())
+}
+
+/// Who calls must not decide which modes files get: those of the daemons.
+fn set_umask() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 }
 
 fn tool(name: &OsStr) -> Option<&'static Tool> {

@@ -240,6 +240,7 @@ fn what_makes_no_sense_is_refused_with_the_usage() {
         ("user delete a@pve/b", "400 Parameter verification failed.\nuserid: invalid format - value 'a@pve/b' does not look like a valid user name\npveum user delete <userid> [OPTIONS]\n".to_owned()),
         ("user token permissions root@pam none", "no such token 'none' for user 'root@pam'\n".to_owned()),
         ("user tfa delete root@pam --id none", "no such entry\n".to_owned()),
+        ("user tfa delete nobody@pve", "no such user ('nobody@pve')\n".to_owned()),
     ] {
         assert_eq!(place.bad(words), expected, "{words}");
     }
@@ -301,6 +302,51 @@ fn passwords_come_by_a_pipe() {
     assert_eq!(
         String::from_utf8(unknown.stderr).unwrap(),
         "no such user ('nobody@pve')\n"
+    );
+}
+
+#[test]
+fn secrets_of_realms_come_by_a_pipe_or_in_the_line() {
+    let place = Place::new();
+    let domains = || place.file("etc/pve/domains.cfg");
+    // A key may begin with a dash.
+    place.good(
+        "realm add sso --type openid --issuer-url https://id.invalid --client-id pve --client-key -a-key --comment x",
+    );
+    assert!(domains().contains("\tclient-key -a-key\n"), "{}", domains());
+    let piped = place.piped("realm modify sso --client-key --comment y", "piped-key\n");
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(
+        domains().contains("\tclient-key piped-key\n") && domains().contains("comment y"),
+        "{}",
+        domains()
+    );
+    // Several: a line each, in the order of their options.
+    let add = "realm add corp --type ldap --server1 192.0.2.1 --base_dn dc=x --user_attr uid --tfa --password";
+    let short = place.piped(add, "type=oath\n");
+    assert_eq!(String::from_utf8(short.stderr).unwrap(), "no password given\n");
+    let long = place.piped(add, "type=oath\nbind-secret\nbind-secret\n");
+    assert_eq!(
+        String::from_utf8(long.stderr).unwrap(),
+        "several secrets are asked for: there must be one line for each\n"
+    );
+    assert!(!domains().contains("corp"));
+    let piped = place.piped(add, "type=oath,digits=8\nbind-secret\n");
+    assert!(piped.status.success(), "{piped:?}");
+    assert!(domains().contains("\ttfa type=oath,digits=8\n"), "{}", domains());
+    assert_eq!(place.file("etc/pve/priv/realm/corp.pw"), "bind-secret");
+}
+
+#[test]
+fn keys_of_old_are_second_factors_that_can_be_deleted() {
+    let place = Place::new();
+    let users = "user:old@pve:1:0:::::GEZDGNBVGY3TQOJQ:\n";
+    fs::write(place.path("etc/pve/user.cfg"), users).unwrap();
+    assert_eq!(place.good("user tfa delete old@pve"), "");
+    assert!(!place.file("etc/pve/user.cfg").contains("GEZDGNBVGY3TQOJQ"));
+    assert_eq!(
+        place.bad("user tfa delete old@pve"),
+        "user 'old@pve' has no second factors\n"
     );
 }
 

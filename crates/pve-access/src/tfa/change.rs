@@ -74,6 +74,30 @@ pub fn remove(context: &Context, user: &UserId, id: &str) -> Result<(), AccessEr
     })
 }
 
+/// Removes all that lets a user answer for a second factor, in one change: its factors, its locks, and keys of old in its
+/// record.
+///
+/// # Errors
+/// There is no such user, or it has none of them.
+pub fn remove_all(context: &Context, user: &UserId) -> Result<(), AccessError> {
+    super::edit(context, |config| {
+        let had_factors = config.users.remove(user).is_some();
+        let users = edit::read(&Cfs::new(context))?.users;
+        let has_keys = users.get(user).map(|record| record.keys.is_some());
+        match has_keys {
+            None if !had_factors => return Err(AccessError::NoSuchUser(user.to_string())),
+            Some(false) if !had_factors => {
+                return Err(AccessError::plain(format!("user '{user}' has no second factors")));
+            }
+            Some(true) => set_keys(context, user, None)?,
+            // Factors that a deleted user left can go, too.
+            _ => {}
+        }
+        attempts::forget(context, user);
+        Ok(())
+    })
+}
+
 /// Forgets all second factors of a user who is being deleted.
 ///
 /// # Errors
@@ -113,4 +137,41 @@ pub fn kinds(factors: Option<&Factors>, realm: &Realm) -> (Option<String>, Vec<&
         }
     }
     (realm.required_factor().map(str::to_owned), kinds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FACTORS: &str = r#"{"users":{"alice@pve":{"totp":[{"id":"1","description":"","created":1,"entry":"otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ"}],"yubico":[{"id":"2","description":"","created":1,"entry":"ccccccbchvth"}]},"gone@pve":{"yubico":[{"id":"3","description":"","created":1,"entry":"ccccccbchvth"}]},"dora@pve":{"yubico":[{"id":"4","description":"","created":1,"entry":"ccccccbchvth"}]}}}"#;
+
+    #[test]
+    fn all_factors_of_a_user_go_at_once_and_keys_of_old_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(dir.path(), "pve1");
+        let cfs = Cfs::new(&context);
+        let users = "user:alice@pve:1:0:::::x:\nuser:bob@pve:1:0:::::GEZDGNBVGY3TQOJQ:\nuser:carl@pve:1:0::::::\n\
+            user:dora@pve:1:0:::::x:\n";
+        cfs.write(crate::store::USER_CFG, users.as_bytes()).unwrap();
+        cfs.write(crate::store::TFA_CFG, FACTORS.as_bytes()).unwrap();
+        let remove = |id: &str| remove_all(&context, &id.parse().unwrap()).map_err(|error| error.to_string());
+        for id in ["alice@pve", "bob@pve", "gone@pve"] {
+            assert_eq!(remove(id), Ok(()), "{id}");
+        }
+        let none = |id: &str| Err(format!("no such user ('{id}')"));
+        for (id, expected) in [
+            ("alice@pve", Err("user 'alice@pve' has no second factors".to_owned())),
+            ("carl@pve", Err("user 'carl@pve' has no second factors".to_owned())),
+            ("gone@pve", none("gone@pve")),
+            ("nobody@pve", none("nobody@pve")),
+        ] {
+            assert_eq!(remove(id), expected, "{id}");
+        }
+        let left: Vec<_> = crate::tfa::load(&context).unwrap().users.into_keys().collect();
+        assert_eq!(left, ["dora@pve".parse::<UserId>().unwrap()]);
+        let records = edit::read(&cfs).unwrap().users;
+        let keys = |id: &str| records[&id.parse::<UserId>().unwrap()].keys.clone();
+        assert_eq!((keys("alice@pve"), keys("bob@pve")), (None, None));
+        assert_eq!(keys("dora@pve").as_deref(), Some("x"));
+    }
 }

@@ -11,7 +11,7 @@ use pve_schema::schema::{Kind, Parameter, Schema};
 use serde_json::{Map, Value};
 
 use super::CallError;
-use super::verbs::{Positional, Verb};
+use super::verbs::{Positional, Prompt, Verb};
 use crate::output::{FORMATS, Format, Screen, Style};
 
 /// What the options of a command line say.
@@ -167,7 +167,9 @@ impl Options {
                 // A value may look like an option, unless the option can do without one.
                 None if self.needs_value(meaning) => words.next().cloned(),
                 None => {
-                    let next = words.as_slice().first().filter(|next| option_free(next)).cloned();
+                    let next = words.as_slice().first();
+                    let next = next.filter(|next| option_free(next) || self.is_dashed_value(meaning, next));
+                    let next = next.cloned();
                     if next.is_some() {
                         words.next();
                     }
@@ -209,6 +211,21 @@ impl Options {
             Meaning::Common(common) => matches!(common, Common::OutputFormat | Common::Root),
             Meaning::Parameter(parameter) => parameter.schema.kind != Kind::Boolean && self.secret(parameter).is_none(),
         }
+    }
+
+    /// Whether a word is the value of an option that can do without one, though it begins with a dash: keys that are given
+    /// out may, and the word is nothing else.
+    fn is_dashed_value(self, meaning: Meaning, word: &str) -> bool {
+        let Meaning::Parameter(parameter) = meaning else {
+            return false;
+        };
+        let secret = self.verb.and_then(|verb| verb.secret(parameter.name));
+        let name = option(word).map(|name| name.split_once('=').map_or(name, |(name, _)| name));
+        let is_unknown = name.is_some_and(|name| matches!(self.meaning(name), Err(CallError::UnknownOption(_))));
+        secret.is_some_and(|secret| secret.prompt == Prompt::Known)
+            && is_unknown
+            && !is_short_help(word)
+            && word != "--"
     }
 
     fn secret(self, parameter: &Parameter) -> Option<&'static str> {

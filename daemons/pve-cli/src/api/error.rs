@@ -44,9 +44,12 @@ pub(crate) enum CallError {
     /// The two passwords differ.
     #[error("Passwords do not match!")]
     PasswordsDiffer,
-    /// There was no password.
-    #[error("no password given")]
-    NoPassword,
+    /// There was no password, or another secret.
+    #[error("no {0} given")]
+    NoSecret(&'static str),
+    /// There are more lines than secrets.
+    #[error("several secrets are asked for: there must be one line for each")]
+    SecretLines,
     /// The user ended it.
     #[error("interrupted")]
     Interrupted,

@@ -4,7 +4,7 @@
 //! program is killed it goes on.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::time::Duration;
 
 use pve_schema::Context;
@@ -13,7 +13,8 @@ use pve_task::{TaskList, process, status};
 use serde_json::Value;
 use signal_hook::consts::SIGINT;
 
-use super::CallError;
+use super::{CallError, signals};
+use crate::output::for_terminal;
 
 /// How often the log is looked at.
 const POLL_EVERY: Duration = Duration::from_millis(100);
@@ -35,13 +36,17 @@ pub(crate) fn task(context: &Context, data: &Value) -> Option<Upid> {
 pub(crate) fn follow(context: &Context, upid: &Upid, quiet: bool) -> Result<String, CallError> {
     heed_interrupts(upid)?;
     let path = TaskList::new(context).log_path(upid);
-    let mut log = File::open(&path)?;
+    let mut log = Log {
+        file: File::open(&path)?,
+        unprinted: Vec::new(),
+        is_on_terminal: io::stdout().is_terminal(),
+    };
     let mut wanted = !quiet;
     loop {
         // Looked at first: what comes between the log's end and the process's end is printed in the next round.
         let runs = process::is_running(upid);
         // Who has seen enough of the log does not end the task.
-        wanted = wanted && print_rest(&mut log)?;
+        wanted = wanted && print(&log.next(!runs)?)?;
         if !runs {
             break;
         }
@@ -51,12 +56,36 @@ pub(crate) fn follow(context: &Context, upid: &Upid, quiet: bool) -> Result<Stri
     Ok(status::of_log(&path))
 }
 
-/// Prints what has come since; whether anybody reads it.
-fn print_rest(log: &mut File) -> Result<bool, CallError> {
-    let mut new = Vec::new();
-    log.read_to_end(&mut new)?;
+/// A task's log as it grows.
+struct Log<R> {
+    file: R,
+    /// The beginning of a line whose end has not come.
+    unprinted: Vec<u8>,
+    is_on_terminal: bool,
+}
+
+impl<R: Read> Log<R> {
+    /// What has come since, and is to be printed: on a terminal whole lines, unless these are the `last`, as text that does
+    /// nothing to it.
+    fn next(&mut self, last: bool) -> io::Result<Vec<u8>> {
+        self.file.read_to_end(&mut self.unprinted)?;
+        if !self.is_on_terminal {
+            return Ok(std::mem::take(&mut self.unprinted));
+        }
+        let end = match self.unprinted.iter().rposition(|byte| *byte == b'\n') {
+            _ if last => self.unprinted.len(),
+            Some(at) => at + 1,
+            None => 0,
+        };
+        let lines: Vec<u8> = self.unprinted.drain(..end).collect();
+        Ok(for_terminal(&String::from_utf8_lossy(&lines)).into_bytes())
+    }
+}
+
+/// Prints; whether anybody reads it.
+fn print(text: &[u8]) -> Result<bool, CallError> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(&new).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(error.into()),
         Ok(()) => Ok(true),
@@ -65,9 +94,10 @@ fn print_rest(log: &mut File) -> Result<bool, CallError> {
 
 fn heed_interrupts(upid: &Upid) -> io::Result<()> {
     let upid = upid.clone();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT])?;
+    let mut interrupts = signal_hook::iterator::Signals::new([SIGINT])?;
+    signals::leave_interrupts();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for (before, _) in signals.forever().enumerate() {
+        for (before, _) in interrupts.forever().enumerate() {
             if before + 1 < KILL_FROM {
                 process::terminate(&upid);
             } else {
@@ -76,4 +106,26 @@ fn heed_interrupts(upid: &Upid) -> io::Result<()> {
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_whole_lines_that_do_nothing_to_it() {
+        let mut log = Log {
+            file: "user \u{1b}[2J\u{e9}\nha".as_bytes(),
+            unprinted: Vec::new(),
+            is_on_terminal: true,
+        };
+        let text = |bytes: io::Result<Vec<u8>>| String::from_utf8(bytes.unwrap()).unwrap();
+        assert_eq!(text(log.next(false)), "user \\u{1b}[2J\u{e9}\n");
+        log.file = "lf\r".as_bytes();
+        assert_eq!(text(log.next(false)), "");
+        assert_eq!(text(log.next(true)), "half\\r");
+        log.is_on_terminal = false;
+        log.file = b"\x1b\xff";
+        assert_eq!(log.next(false).unwrap(), b"\x1b\xff");
+    }
 }

@@ -11,7 +11,7 @@ use pve_task::Kinds;
 use serde_json::{Map, Value};
 use tokio::runtime::{Builder, Runtime};
 
-use super::CallError;
+use super::{CallError, signals};
 
 /// What runs the methods.
 #[derive(Debug)]
@@ -79,8 +79,16 @@ impl Local {
     /// The method's refusal.
     pub(crate) fn call_route(&self, route: Route, params: Map<String, Value>) -> Result<Reply, ApiError> {
         let root = AuthId::User(UserId::root());
-        self.runtime
-            .block_on(self.pipeline.call(&root, route, params, &self.request_id))
+        self.held(|| {
+            self.runtime
+                .block_on(self.pipeline.call(&root, route, params, &self.request_id))
+        })
+    }
+
+    /// Does something that is not to be cut off half-way: signals wait until it is done.
+    pub(crate) fn held<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _held = signals::hold();
+        work()
     }
 
     /// What a method answers to these parameters.

@@ -16,6 +16,7 @@
 //! | [`complete`] | what a shell offers after the words so far |
 //! | [`password`] | secrets that are typed or piped |
 //! | [`local`] | the call itself |
+//! | [`signals`] | what ends the program waits for the end of a call |
 //! | [`follow`] | the log of the task that a call started |
 //! | [`run`] | all of that for one command line |
 //! | [`error`] | what can go wrong |
@@ -27,6 +28,7 @@ pub(crate) mod follow;
 pub(crate) mod local;
 mod password;
 pub(crate) mod run;
+mod signals;
 pub(crate) mod usage;
 pub(crate) mod verbs;
 

@@ -1,7 +1,7 @@
 //! One command line, from its words to its exit code.
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use log::LevelFilter;
@@ -12,10 +12,10 @@ use pve_task::status;
 use serde_json::Value;
 
 use super::arguments::{Arguments, Options, take_positional};
-use super::verbs::{Action, Found, Program, Shown, Verb};
-use super::{CallError, Local, complete, follow, local, password, usage};
-use crate::FAILURE;
-use crate::output::Screen;
+use super::verbs::{Action, Found, Program, Secret, Shown, Verb};
+use super::{CallError, Local, complete, follow, local, password, signals, usage};
+use crate::output::{Screen, for_terminal};
+use crate::{FAILURE, set_umask};
 
 /// Whether a method has a handler.
 pub(crate) fn is_built(method: MethodId) -> bool {
@@ -38,7 +38,11 @@ pub(crate) fn main(program: &'static Program, arguments: Vec<OsString>) -> ExitC
 /// Says what failed.
 pub(crate) fn end(result: Result<ExitCode, Failed>) -> ExitCode {
     result.unwrap_or_else(|Failed(text)| {
-        eprint!("{text}");
+        if io::stderr().is_terminal() {
+            eprint!("{}", for_terminal(&text));
+        } else {
+            eprint!("{text}");
+        }
         ExitCode::from(FAILURE)
     })
 }
@@ -158,6 +162,8 @@ pub(crate) fn local(name: &'static str, arguments: &Arguments) -> Result<Local, 
     if !nix::unistd::geteuid().is_root() {
         return Err(CallError::NotRoot);
     }
+    set_umask();
+    signals::install()?;
     logging::init(name, Target::Syslog, LevelFilter::Info);
     pve_cfs::set_service_name(name);
     Local::new(cli::site(&SiteOptions {
@@ -197,17 +203,24 @@ fn call(program: &'static Program, verb: &'static Verb, mut arguments: Arguments
     }
 }
 
-/// Asks for the secrets that have no value yet and are wanted.
+/// Asks for the secrets that have no value yet and are wanted, in the order of their options.
 fn ask_secrets(verb: &'static Verb, arguments: &mut Arguments) -> Result<(), CallError> {
-    for secret in verb.secrets {
+    let mut wanted: Vec<&Secret> = Vec::new();
+    let asked_for = arguments.asked_for.iter().filter_map(|name| verb.secret(name));
+    let missing = verb.secrets.iter().filter(|secret| {
         let is_given = arguments.params.contains_key(secret.parameter);
-        let is_wanted = arguments.asked_for.contains(&secret.parameter) || (secret.always && !is_given);
-        if is_wanted {
-            let value = password::ask(secret.prompt)?;
-            arguments
-                .params
-                .insert(secret.parameter.to_owned(), Value::String(value));
+        secret.always && !is_given
+    });
+    for secret in asked_for.chain(missing) {
+        if !wanted.iter().any(|known| known.parameter == secret.parameter) {
+            wanted.push(secret);
         }
+    }
+    let values = password::ask(&wanted)?;
+    for (secret, value) in wanted.iter().zip(values) {
+        arguments
+            .params
+            .insert(secret.parameter.to_owned(), Value::String(value));
     }
     Ok(())
 }

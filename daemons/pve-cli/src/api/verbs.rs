@@ -76,6 +76,8 @@ impl Positional {
 pub(crate) struct Secret {
     /// Its name.
     pub(crate) parameter: &'static str,
+    /// What it is called when it is asked for.
+    pub(crate) label: &'static str,
     /// How it is asked for.
     pub(crate) prompt: Prompt,
     /// Whether it is asked for even when the option is not there.

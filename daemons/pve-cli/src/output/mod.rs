@@ -228,6 +228,12 @@ fn sort(rows: &mut [&Map<String, Value>], by: &str, schema: Option<&'static Sche
     }
 }
 
+/// A text of which a terminal shows every line as it is: names in it may come from anywhere.
+pub(crate) fn for_terminal(text: &str) -> String {
+    let lines = text.split('\n').map(table::printable);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 pub(crate) use table::Column as TableColumn;
 
 #[cfg(test)]

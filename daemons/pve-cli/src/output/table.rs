@@ -199,7 +199,7 @@ fn cut(text: &str, most: Option<usize>) -> &str {
 }
 
 /// A line that does nothing to a terminal but show itself.
-fn printable(line: &str) -> String {
+pub(super) fn printable(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     for character in line.chars() {
         match character {

@@ -40,9 +40,28 @@ pub(crate) static PROGRAM: Program = Program {
 /// A new password, asked for where the option has no value.
 const NEW_PASSWORD: Secret = Secret {
     parameter: "password",
+    label: "password",
     prompt: Prompt::New,
     always: false,
 };
+
+/// What can be asked for of a realm: the password of a directory, the key that an OpenID provider gave out, and the settings
+/// of second factors, of which the key for a server of Yubico codes is one.
+const REALM_SECRETS: &[Secret] = &[
+    NEW_PASSWORD,
+    Secret {
+        parameter: "client-key",
+        label: "client key",
+        prompt: Prompt::Known,
+        always: false,
+    },
+    Secret {
+        parameter: "tfa",
+        label: "second factor settings",
+        prompt: Prompt::Known,
+        always: false,
+    },
+];
 
 const PATH: &[Positional] = &[Required("path")];
 const GROUPID: &[Positional] = &[Required("groupid")];
@@ -129,7 +148,7 @@ const POOL: &[Entry] = &[
 const REALM: &[Entry] = &[
     Entry::Verb(Verb {
         positional: REALM_NAME,
-        secrets: &[NEW_PASSWORD],
+        secrets: REALM_SECRETS,
         ..Verb::new("add", "Make a realm", id::POST_ACCESS_DOMAINS)
     }),
     Entry::Verb(Verb {
@@ -139,7 +158,7 @@ const REALM: &[Entry] = &[
     Entry::Verb(Verb::new("list", "List realms", id::GET_ACCESS_DOMAINS)),
     Entry::Verb(Verb {
         positional: REALM_NAME,
-        secrets: &[NEW_PASSWORD],
+        secrets: REALM_SECRETS,
         ..Verb::new("modify", "Change a realm", id::PUT_ACCESS_DOMAINS_REALM)
     }),
     Entry::Verb(Verb {
@@ -177,6 +196,7 @@ const TICKET: Verb = Verb {
     hidden: &["new-format"],
     secrets: &[Secret {
         parameter: "password",
+        label: "password",
         prompt: Prompt::Known,
         always: true,
     }],

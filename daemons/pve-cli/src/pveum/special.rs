@@ -1,6 +1,9 @@
 //! Verbs that print or do something of their own.
 
+use pve_access::tfa::change;
 use pve_contract::id;
+use pve_rest::ApiError;
+use pve_schema::ids::UserId;
 use pve_schema::schema::{Kind, Schema};
 use serde_json::{Map, Value, json};
 
@@ -125,21 +128,24 @@ fn factor_rows(user: &Value) -> Vec<Vec<String>> {
     rows.collect()
 }
 
-/// Deletes one second factor, or one after the other.
+/// Deletes one second factor, which the API can, or all of a user's in one change, which it cannot.
 pub(super) fn delete_factors(local: &Local, params: Map<String, Value>, _style: &Style) -> Result<Shown, CallError> {
     let text = |name: &str| params.get(name).and_then(Value::as_str);
     let user = text("userid").unwrap_or_default();
-    let all = match text("id") {
-        Some(id) => vec![id.to_owned()],
-        None => {
-            let entries = local.data(id::GET_ACCESS_TFA_USERID, &[("userid", user)])?;
-            let ids = entries.as_array().into_iter().flatten();
-            let ids = ids.filter_map(|entry| entry.get("id")?.as_str().map(str::to_owned));
-            ids.collect()
-        }
-    };
-    for id in all {
-        local.data(id::DELETE_ACCESS_TFA_USERID_ID, &[("userid", user), ("id", &id)])?;
+    if let Some(id) = text("id") {
+        local.data(id::DELETE_ACCESS_TFA_USERID_ID, &[("userid", user), ("id", id)])?;
+        return Ok(Shown::Text(String::new()));
     }
+    // It says what is wrong with the name.
+    local.data(id::GET_ACCESS_TFA_USERID, &[("userid", user)])?;
+    let user: UserId = user.parse().map_err(|_| CallError::Encoding)?;
+    let removed = local.held(|| change::remove_all(local.context(), &user));
+    // As the API's calls are logged.
+    let line = format!("audit: user=root@pam rhost= pveum user tfa delete userid={user}");
+    match &removed {
+        Ok(()) => log::info!("{line}: ok"),
+        Err(error) => log::warn!("{line}: 500 {error}"),
+    }
+    removed.map_err(ApiError::from)?;
     Ok(Shown::Text(String::new()))
 }
