@@ -143,13 +143,19 @@ pub fn kinds(factors: Option<&Factors>, realm: &Realm) -> (Option<String>, Vec<&
 mod tests {
     use super::*;
 
-    const FACTORS: &str = r#"{"users":{"alice@pve":{"totp":[{"id":"1","description":"","created":1,"entry":"otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ"}],"yubico":[{"id":"2","description":"","created":1,"entry":"ccccccbchvth"}]},"gone@pve":{"yubico":[{"id":"3","description":"","created":1,"entry":"ccccccbchvth"}]},"dora@pve":{"yubico":[{"id":"4","description":"","created":1,"entry":"ccccccbchvth"}]}}}"#;
+    const FACTORS: &str = r#"{"users":{
+        "alice@pve":{
+            "totp":[{"id":"1","created":1,"entry":"otpauth://totp/a?secret=GEZDGNBVGY3TQOJQ"}],
+            "yubico":[{"id":"2","created":1,"entry":"ccccccbchvth"}]},
+        "gone@pve":{"yubico":[{"id":"3","created":1,"entry":"ccccccbchvth"}]},
+        "dora@pve":{"yubico":[{"id":"4","created":1,"entry":"ccccccbchvth"}]}}}"#;
 
     #[test]
     fn all_factors_of_a_user_go_at_once_and_keys_of_old_with_them() {
         let dir = tempfile::tempdir().unwrap();
         let context = pve_testing::context(dir.path(), "pve1");
         let cfs = Cfs::new(&context);
+        cfs.ensure_tree().unwrap();
         let users = "user:alice@pve:1:0:::::x:\nuser:bob@pve:1:0:::::GEZDGNBVGY3TQOJQ:\nuser:carl@pve:1:0::::::\n\
             user:dora@pve:1:0:::::x:\n";
         cfs.write(crate::store::USER_CFG, users.as_bytes()).unwrap();
