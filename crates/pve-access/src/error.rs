@@ -26,7 +26,8 @@ pub enum AccessError {
     /// A log-in that failed (401). The reason was logged and is not disclosed.
     #[error("authentication failure")]
     LoginFailed,
-    /// A log-in that is not looked at. The reason is for the log; a client is told that it failed.
+    /// A password that is not looked at. Who logs in is told that it failed, and the log why; who is logged in and
+    /// changes something is told why (500), as of a wrong password.
     #[error(transparent)]
     Limit(#[from] Refused),
     /// A short-lived ticket that is not good (401).

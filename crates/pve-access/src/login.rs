@@ -351,17 +351,17 @@ impl Attempt<'_> {
     /// The password, and the second factor if it came along; else what is still asked for.
     fn prove_by_password(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {
         // A ticket that is too old is no guess: who forgot to log in again must not shut out others at the same address.
-        let guess = match is_like_a_ticket(self.request.password) {
-            true => None,
-            false => Some(self.limiter.guess(id, self.request.client)?),
-        };
-        let challenge = self.look_at_password(id, user);
-        match (guess, &challenge) {
-            (Some(guess), Ok(None)) => guess.is_in(),
-            (Some(guess), Ok(Some(_))) => guess.is_right(),
-            _ => {}
+        // What does not count must not be looked at either, or it would be a way round the limits.
+        if is_like_a_ticket(self.request.password) {
+            return Err(AccessError::plain("invalid ticket"));
         }
-        challenge
+        let guess = self.limiter.guess(id, self.request.client)?;
+        let challenge = self.look_at_password(id, user)?;
+        match challenge {
+            None => guess.is_in(),
+            Some(_) => guess.is_right(),
+        }
+        Ok(challenge)
     }
 
     fn look_at_password(&self, id: &UserId, user: &User) -> Result<Option<Challenge>, AccessError> {

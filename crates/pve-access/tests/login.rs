@@ -230,6 +230,30 @@ fn a_ticket_renews_itself_and_roots_ticket_serves_everybody() {
     assert!(log_in(&lab, "bob@pve", &alice).is_err());
 }
 
+/// Such log-ins do not count as failures, so nothing may be guessed by them: not even a realm that would say yes is
+/// asked.
+#[test]
+fn what_looks_like_a_ticket_is_no_password() {
+    let lab = lab();
+    let domains = lab.access().domains().unwrap();
+    let set = |password: &str| password::set(&lab.context, &domains, &"alice@pve".parse().unwrap(), password).unwrap();
+    let ticket = ticket(log_in(&lab, "bob@pve", "S3cret!pw").unwrap());
+    for like_a_ticket in [ticket, format!("aPVE::{}", "A".repeat(172))] {
+        set(&like_a_ticket);
+        let for_path = LoginRequest {
+            verify: Some(("/vms", "VM.Console")),
+            ..request("alice@pve", &like_a_ticket)
+        };
+        for request in [request("alice@pve", &like_a_ticket), for_path] {
+            let error = lab.access().login(&request).unwrap_err();
+            assert_eq!(error.to_string(), "authentication failure");
+        }
+    }
+    let password = format!("PVE::{}", "A".repeat(171));
+    set(&password);
+    log_in(&lab, "alice@pve", &password).unwrap();
+}
+
 #[test]
 fn tickets_age() {
     let lab = lab();

@@ -74,7 +74,8 @@ fn init(start: &Start) -> Result<Service, BoxError> {
     })
 }
 
-/// Its file's settings; only `MAX_WORKERS`, `ACCEL` and `LOGIN_FAILURES` have an effect, but a wrong one of the others stops it too.
+/// Its file's settings; only `MAX_WORKERS`, `ACCEL` and `LOGIN_FAILURES` have an effect, but a wrong one of the others
+/// stops it too.
 fn check(context: &Context) -> Vec<Finding> {
     Examination::new(context, PROGRAM.name).findings
 }

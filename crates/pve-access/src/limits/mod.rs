@@ -16,7 +16,7 @@
 //! |---|---|---|
 //! | user and address | guessing one user's password | – |
 //! | address | trying one password on many users | a user who got in from that address before |
-//! | user | guessing from many addresses | a user who got in from that address before; the machine itself |
+//! | user | guessing from many addresses | a user who got in from that address before; `127.0.0.1` and `::1` |
 //!
 //! So who is attacked from elsewhere gets in from where it always does, and so do the neighbours of an attacker.
 //! Tickets, API tokens and what renews a ticket never get here.
@@ -32,11 +32,13 @@
 mod bucket;
 mod table;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use pve_cfs::CfsError;
 use pve_cfs::lock::{FileLock, Mode};
 use pve_schema::Context;
 use pve_schema::ids::UserId;
@@ -115,7 +117,8 @@ pub enum Refused {
     /// This user failed too often from everywhere.
     #[error("too many failed log-ins of this user")]
     User,
-    /// There is room for one when those before it succeed, which they took too long to do.
+    /// There is room for one when those before it succeed, which they took too long to do; or the file was in use for
+    /// too long.
     #[error("too many log-ins at once")]
     Crowd,
 }
@@ -167,12 +170,11 @@ impl Limiter {
     /// # Errors
     /// Too many were wrong.
     pub fn guess(&self, user: &UserId, client: Option<IpAddr>) -> Result<Guess<'_>, Refused> {
-        let client = network(client);
-        let (address, name) = (client.octets(), user.as_str().as_bytes());
+        let (address, name) = (network(client).octets(), user.as_str().as_bytes());
         let pair = [&address[..], name].concat();
         let known = Key {
             region: Region::Known,
-            // A user's places are together: whoever gets in from many addresses takes no place of another.
+            // A user's places are together: whoever gets in from many addresses takes places of few others.
             set: name.to_vec(),
             name: pair.clone(),
         };
@@ -185,7 +187,7 @@ impl Limiter {
             ),
             (Key::new(Region::User, name.to_vec()), self.limits.user(), Refused::User),
         ];
-        self.take(&asked, known, is_own(client)).inspect_err(|refused| {
+        self.take(&asked, known, is_local(client)).inspect_err(|refused| {
             counters::refused(*refused);
         })
     }
@@ -194,8 +196,9 @@ impl Limiter {
     pub fn stranger(&self, client: Option<IpAddr>) {
         let key = Key::new(Region::Address, network(client).octets().to_vec());
         let bucket = self.limits.address();
-        self.with_table(|table, now| {
-            let mut cell = table.find_or_new(&key, now)?;
+        // What cannot be counted is in the log.
+        let _ = self.with_table(|table, now| {
+            let mut cell = table.find_or_new(&key, bucket.whole(), now)?;
             if bucket.has_room(cell.full_at, now) {
                 cell.full_at = bucket.take(cell.full_at, now);
                 table.store(&cell)?;
@@ -205,7 +208,7 @@ impl Limiter {
     }
 
     /// Takes a place of each bucket; waits where all places are taken by guesses that may be right.
-    fn take(&self, asked: &[(Key, Bucket, Refused)], known: Key, is_own: bool) -> Result<Guess<'_>, Refused> {
+    fn take(&self, asked: &[(Key, Bucket, Refused)], known: Key, is_local: bool) -> Result<Guess<'_>, Refused> {
         let deadline = Instant::now() + PATIENCE;
         let (mut pause, longest) = PAUSE;
         let mut place = None;
@@ -213,7 +216,7 @@ impl Limiter {
             let looked = self.with_table(|table, now| {
                 let is_known = table.find(&known)?.is_some();
                 let exempt = |refused: Refused| match refused {
-                    Refused::User => is_known || is_own,
+                    Refused::User => is_known || is_local,
                     Refused::Address => is_known,
                     Refused::Pair | Refused::Crowd => false,
                 };
@@ -221,11 +224,13 @@ impl Limiter {
             });
             match looked {
                 // Without the file there are no limits: better than that nobody gets in.
-                None => return Ok(self.begun(Vec::new(), None)),
-                Some(Look::Taken(taken)) => return Ok(self.begun(taken, Some(known))),
-                Some(Look::Refused(refused)) => return Err(refused),
-                Some(Look::Wait) if Instant::now() >= deadline => return Err(Refused::Crowd),
-                Some(Look::Wait) => {
+                Err(NoTable::Absent) => return Ok(self.begun(Vec::new(), None)),
+                // Whoever keeps it busy must not get rid of the limits by that.
+                Err(NoTable::Busy) => return Err(Refused::Crowd),
+                Ok(Look::Taken(taken)) => return Ok(self.begun(taken, Some(known))),
+                Ok(Look::Refused(refused)) => return Err(refused),
+                Ok(Look::Wait) if Instant::now() >= deadline => return Err(Refused::Crowd),
+                Ok(Look::Wait) => {
                     if place.is_none() {
                         place = Some(WAITING.enter().ok_or(Refused::Crowd)?);
                     }
@@ -244,22 +249,41 @@ impl Limiter {
         }
     }
 
-    /// Runs something on the table under its lock. `None`: there are no limits, or no table.
-    fn with_table<T>(&self, run: impl FnOnce(&Table, i64) -> std::io::Result<T>) -> Option<T> {
+    /// Runs something on the table under its lock.
+    fn with_table<T>(&self, run: impl FnOnce(&Table, i64) -> io::Result<T>) -> Result<T, NoTable> {
         if self.limits == Limits::NONE {
-            return None;
+            return Err(NoTable::Absent);
         }
         let path = |path: &str| -> PathBuf { self.context.site.path(path) };
         let attempt = || {
             table::make_directory(&path(FILE))?;
-            let _lock = FileLock::acquire(&path(LOCK), Mode::Exclusive, LOCK_TIMEOUT, &mut |_| {})
-                .map_err(|error| std::io::Error::other(error.to_string()))?;
-            run(&Table::open(&path(FILE))?, self.context.now())
+            let _lock = match FileLock::acquire(&path(LOCK), Mode::Exclusive, LOCK_TIMEOUT, &mut |_| {}) {
+                Err(CfsError::LockTimeout(_)) => return Ok(None),
+                lock => lock.map_err(|error| io::Error::other(error.to_string()))?,
+            };
+            run(&Table::open(&path(FILE))?, self.context.now()).map(Some)
         };
-        attempt()
-            .inspect_err(|error| log::error!("unable to count failed log-ins: {error}"))
-            .ok()
+        match attempt() {
+            Ok(Some(done)) => Ok(done),
+            Ok(None) => {
+                log::warn!("unable to count failed log-ins: they are being counted by others for too long");
+                Err(NoTable::Busy)
+            }
+            Err(error) => {
+                log::error!("unable to count failed log-ins: {error}");
+                Err(NoTable::Absent)
+            }
+        }
     }
+}
+
+/// Why nothing can be looked up in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoTable {
+    /// There are no limits, or the file cannot be used.
+    Absent,
+    /// Others use it, for longer than is waited.
+    Busy,
 }
 
 /// What became of a guess.
@@ -282,10 +306,10 @@ fn try_take(
     asked: &[(Key, Bucket, Refused)],
     exempt: impl Fn(Refused) -> bool,
     now: i64,
-) -> std::io::Result<Look> {
+) -> io::Result<Look> {
     let mut cells = Vec::with_capacity(asked.len());
     for (key, bucket, refused) in asked {
-        let cell = table.find_or_new(key, now)?;
+        let cell = table.find_or_new(key, bucket.whole(), now)?;
         if bucket.has_room(cell.full_at, now) {
             cells.push((cell, key, *bucket));
         } else if !exempt(*refused) {
@@ -298,8 +322,11 @@ fn try_take(
     let mut taken = Vec::with_capacity(cells.len());
     for (mut cell, key, bucket) in cells {
         cell.full_at = bucket.take(cell.full_at, now);
+        if cell.in_flight == 0 {
+            // Not by those that come later: else one that was killed would be waited for as long as others come.
+            cell.began = now;
+        }
         cell.in_flight = cell.in_flight.saturating_add(1);
-        cell.began = now;
         table.store(&cell)?;
         taken.push((key.clone(), bucket));
     }
@@ -310,28 +337,23 @@ impl Guess<'_> {
     /// The user got in, and from now on the address is known to be its own. What it failed is not forgotten: somebody
     /// else may be at that address.
     pub fn is_in(mut self) {
-        self.settle(Verdict::Right);
-        if let Some(known) = self.known.take() {
-            self.limiter.with_table(|table, now| {
-                let mut cell = table.find_or_new(&known, now)?;
-                cell.full_at = now;
-                table.store(&cell)
-            });
-        }
+        let known = self.known.take();
+        self.settle(Verdict::Right, known.as_ref());
     }
 
     /// It was right, and there is more to be asked for.
     pub fn is_right(mut self) {
-        self.settle(Verdict::Right);
+        self.settle(Verdict::Right, None);
     }
 
-    /// It is not looked at any more.
-    fn settle(&mut self, verdict: Verdict) {
+    /// It is not looked at any more; `known` is to be written down.
+    fn settle(&mut self, verdict: Verdict, known: Option<&Key>) {
         let taken = std::mem::take(&mut self.taken);
         if taken.is_empty() {
             return;
         }
-        self.limiter.with_table(|table, _| {
+        // A right one whose places cannot be given back counts as wrong, and the log says why.
+        let _ = self.limiter.with_table(|table, now| {
             for (key, bucket) in &taken {
                 // Under attack from everywhere it may have made room for another.
                 if let Some(mut cell) = table.find(key)? {
@@ -342,6 +364,11 @@ impl Guess<'_> {
                     table.store(&cell)?;
                 }
             }
+            if let Some(known) = known {
+                let mut cell = table.find_or_new(known, 0, now)?;
+                cell.full_at = now;
+                table.store(&cell)?;
+            }
             Ok(())
         });
     }
@@ -349,7 +376,7 @@ impl Guess<'_> {
 
 impl Drop for Guess<'_> {
     fn drop(&mut self) {
-        self.settle(Verdict::Wrong);
+        self.settle(Verdict::Wrong, None);
     }
 }
 
@@ -364,19 +391,21 @@ impl Key {
 }
 
 /// What counts as one address: an IPv4 address, or a network of IPv6, of which one machine has as many addresses as it
-/// likes. Who has none is at one place with all others who have none.
-fn network(client: Option<IpAddr>) -> Ipv6Addr {
+/// likes. This machine has all of 127.0.0.0/8, and is one. Who has no address is at one place with all others who have
+/// none.
+pub(crate) fn network(client: Option<IpAddr>) -> Ipv6Addr {
     match client.map(|address| address.to_canonical()) {
         None => Ipv6Addr::UNSPECIFIED,
+        Some(address) if address.is_loopback() => Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
         Some(IpAddr::V4(address)) => address.to_ipv6_mapped(),
-        Some(IpAddr::V6(address)) if address.is_loopback() => address,
         Some(IpAddr::V6(address)) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)),
     }
 }
 
-/// Whether it is this machine.
-fn is_own(network: Ipv6Addr) -> bool {
-    network.to_canonical().is_loopback()
+/// Whether it is `localhost`, from where an administrator gets in whatever others try from elsewhere.
+fn is_local(client: Option<IpAddr>) -> bool {
+    let client = client.map(|address| address.to_canonical());
+    client == Some(Ipv4Addr::LOCALHOST.into()) || client == Some(Ipv6Addr::LOCALHOST.into())
 }
 
 #[cfg(test)]

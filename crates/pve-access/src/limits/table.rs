@@ -69,7 +69,7 @@ pub(super) struct Cell {
     mark: u64,
     /// The second at which its bucket is full again.
     pub(super) full_at: i64,
-    /// When the last guess began.
+    /// When the first of those that are in flight began.
     pub(super) began: i64,
     /// Guesses that are being looked at.
     pub(super) in_flight: u32,
@@ -120,15 +120,13 @@ impl Table {
         Ok(self.set(key)?.into_iter().find(|cell| cell.mark == mark))
     }
 
-    /// The cell of something, or one that may be its.
-    pub(super) fn find_or_new(&self, key: &Key, now: i64) -> io::Result<Cell> {
+    /// The cell of something, or one that may be its. In its region none is full again later than in `longest` seconds.
+    pub(super) fn find_or_new(&self, key: &Key, longest: i64, now: i64) -> io::Result<Cell> {
         let mark = self.mark(key);
-        let cells = self.set(key)?;
-        if let Some(mut cell) = cells.iter().copied().find(|cell| cell.mark == mark) {
-            if now.saturating_sub(cell.began) > LONGEST_GUESS {
-                cell.in_flight = 0;
-            }
-            return Ok(cell);
+        let cells = self.set(key)?.into_iter().map(|cell| cell.as_of(now, longest));
+        let cells: Vec<Cell> = cells.collect();
+        if let Some(cell) = cells.iter().find(|cell| cell.mark == mark) {
+            return Ok(*cell);
         }
         let least = cells.into_iter().min_by_key(|cell| match cell.mark {
             0 => (0, 0, 0),
@@ -180,6 +178,19 @@ impl Table {
 }
 
 impl Cell {
+    /// What of it holds now. A clock that was set back leaves times to come; what they stood for is forgotten, or those
+    /// who are right would be kept out until the clock is there again.
+    fn as_of(mut self, now: i64, longest: i64) -> Self {
+        if self.full_at > now.saturating_add(longest) {
+            self.full_at = now;
+        }
+        self.began = self.began.min(now);
+        if now.saturating_sub(self.began) > LONGEST_GUESS {
+            self.in_flight = 0;
+        }
+        self
+    }
+
     fn parse(bytes: &[u8], at: u64) -> Self {
         let part = |index: usize| bytes.get(index..).map_or(0, number);
         Self {
