@@ -144,6 +144,13 @@ def test_realms_that_are_none_or_of_another_type(lab, realm):
     assert [row["subdir"] for row in lab.api().access.openid.get()] == ["auth-url", "login"]
 
 
+def test_strangers_are_not_told_why_a_provider_cannot_be_asked(lab):
+    make_realm(lab, "gone", "http://127.0.0.1:1", "by-rsa")
+    answer = post(lab, "/access/openid/auth-url", **{"realm": "gone", "redirect-url": lab.url})
+    assert (answer.status_code, answer.json()["message"].strip()) == (500, "openid discovery failed")
+    wait_for("the reason is logged", lambda: re.search("unable to begin an openid log-in - openid discovery failed: .*127.0.0.1:1 ", lab.log()))
+
+
 def test_no_secret_is_in_the_log(lab, realm):
     assert "secret of" not in lab.log()
     assert lab.api().access.domains(realm).get()["client-key"] == "secret of by-rsa"

@@ -98,6 +98,18 @@ impl Client {
             .map_err(failed)?;
         Ok(Response::from_parts(head, body))
     }
+
+    /// As [`Client::send`], with a deadline for this exchange alone.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub fn send_within(&self, request: Request<Vec<u8>>, deadline: Duration) -> Result<Response<Vec<u8>>, FetchError> {
+        if deadline.is_zero() {
+            return Err(FetchError::Timeout(server_of(request.uri())));
+        }
+        let request = self.agent.configure_request(request);
+        self.send(request.timeout_global(Some(deadline)).build())
+    }
 }
 
 /// The proxy that a setting names. Others than those of HTTP are not built in.

@@ -25,6 +25,7 @@ mod provider;
 pub mod state;
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use pve_cfs::{Cfs, CfsError};
 use pve_schema::Context;
@@ -37,13 +38,17 @@ use crate::counters::{self, Outcome};
 use crate::crowd::Crowd;
 use crate::domains::{Domains, Realm, RealmKind};
 use crate::error::{AccessError, JsonFault};
+use crate::limits;
 use crate::login::{Login, Session};
 use pve_fetch::FetchError;
 
 /// Calls of one process that may wait for providers at once; each holds a thread, and strangers may make them.
 static WAITING: Crowd = Crowd::new(32);
 
-/// What can go wrong. The texts are for the log; of [`auth_url`]'s, clients see them too.
+/// How long a call may take until the last answer of the provider: pveproxy waits for half a minute.
+const DEADLINE: Duration = Duration::from_secs(25);
+
+/// What can go wrong. The texts are for the log; [`OpenIdError::for_strangers`] is for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenIdError {
     /// There is no such realm.
@@ -143,17 +148,24 @@ pub struct Arrival {
     pub changes: Vec<String>,
 }
 
-/// Where to send a browser that is to log in.
+/// Where to send a browser that is to log in; `client` is where it is.
 ///
 /// # Errors
 /// The realm, its options, its provider, or too many that have begun.
-pub fn auth_url(context: &Context, realm: &str, redirect_url: &str) -> Result<String, OpenIdError> {
+pub fn auth_url(
+    context: &Context,
+    realm: &str,
+    redirect_url: &str,
+    client: Option<IpAddr>,
+) -> Result<String, OpenIdError> {
+    let until = Instant::now() + DEADLINE;
+    let network = limits::network(client);
     let _place = WAITING.enter().ok_or(OpenIdError::Busy)?;
     let options = realm_of(context, realm)?;
     // Before the provider is bothered.
-    state::require_room(context, realm)?;
-    let provider = provider::Provider::discover(context, realm, &options)?;
-    let (url, begun) = provider.auth_url(redirect_url, context.now(), |csrf_token| {
+    state::require_room(context, realm, Some(network))?;
+    let provider = provider::Provider::discover(context, realm, &options, until)?;
+    let (url, begun) = provider.auth_url(redirect_url, context.now(), network, |csrf_token| {
         let travelling = Travelling {
             csrf_token: csrf_token.to_owned(),
             realm: realm.to_owned(),
@@ -177,13 +189,14 @@ pub fn login(context: &Context, back: &Return<'_>) -> Result<Arrival, AccessErro
 }
 
 fn arrive(context: &Context, back: &Return<'_>) -> Result<Arrival, OpenIdError> {
+    let until = Instant::now() + DEADLINE;
     let _place = WAITING.enter().ok_or(OpenIdError::Busy)?;
     let travelling: Travelling =
         serde_json::from_str(back.state).map_err(|error| OpenIdError::BadState(error.into()))?;
     let realm = travelling.realm.as_str();
     let options = realm_of(context, realm)?;
     let begun = state::take(context, realm, &travelling.csrf_token)?;
-    let provider = provider::Provider::discover(context, realm, &options)?;
+    let provider = provider::Provider::discover(context, realm, &options, until)?;
     let claims = provider.claims(back, begun, context.now())?;
     let (user, changes) = person::admit(context, realm, &options, &claims)?;
     // With what has changed.
@@ -215,25 +228,26 @@ fn realm_of(context: &Context, name: &str) -> Result<Realm, OpenIdError> {
     }
 }
 
-/// An option of a realm; one that is empty counts as absent.
-fn option<'a>(realm: &'a Realm, key: &str) -> Option<&'a str> {
-    realm
-        .options
-        .get(key)
-        .map(String::as_str)
-        .filter(|value| !value.is_empty())
-}
-
 /// Whether a switch of a realm is on.
 fn is_on(realm: &Realm, key: &str, default: bool) -> bool {
-    option(realm, key).map_or(default, |value| value == "1")
+    realm.option(key).map_or(default, |value| value == "1")
 }
 
-impl From<OpenIdError> for AccessError {
-    fn from(error: OpenIdError) -> Self {
-        match error {
-            OpenIdError::Access(error) => error,
-            other => Self::plain(other.to_string()),
-        }
+impl OpenIdError {
+    /// What somebody is told who is nobody yet: names of hosts and files, and what providers say, go to the log.
+    pub fn for_strangers(self) -> AccessError {
+        let told = match &self {
+            Self::NoSuchRealm(_)
+            | Self::WrongType(_)
+            | Self::Redirect(_)
+            | Self::TooManyPending(_)
+            | Self::Busy
+            | Self::NoState
+            | Self::BadState(_) => return AccessError::plain(self.to_string()),
+            Self::StateFile { .. } | Self::Lock(_) | Self::Access(_) => "unable to begin an openid log-in",
+            _ => "openid discovery failed",
+        };
+        log::error!("unable to begin an openid log-in - {}", printable(&self.to_string()));
+        AccessError::plain(told)
     }
 }

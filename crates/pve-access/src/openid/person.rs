@@ -10,7 +10,7 @@ use pve_schema::ids::UserId;
 use serde_json::Value;
 
 use super::provider::Claims;
-use super::{OpenIdError, is_on, option};
+use super::{OpenIdError, is_on};
 use crate::access_control::AccessControl;
 use crate::domains::{Domains, Realm};
 use crate::edit;
@@ -39,7 +39,7 @@ pub(super) fn admit(
         changes.extend(is_new.then(|| "created user".to_owned()));
     }
     AccessControl::load(context)?.require_active_user(&user, context.now())?;
-    if let Some(claim) = option(realm, "groups-claim") {
+    if let Some(claim) = realm.option("groups-claim") {
         match claims.get(claim) {
             Some(Value::Array(groups)) => changes.extend(join(context, name, realm, &user, groups)?),
             other => {
@@ -53,7 +53,7 @@ pub(super) fn admit(
 
 /// The user whom the claims name.
 fn user_of(name: &str, realm: &Realm, claims: &Claims) -> Result<UserId, OpenIdError> {
-    let claim = match option(realm, "username-claim") {
+    let claim = match realm.option("username-claim") {
         // As older releases had it.
         None | Some("subject") => SUBJECT,
         Some("username") => "preferred_username",

@@ -3,7 +3,8 @@
 
 use std::borrow::Cow;
 use std::error::Error;
-use std::time::Duration;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
 
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClientAuthMethod, CoreErrorResponseType,
@@ -24,13 +25,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::state::Begun;
-use super::{OpenIdError, Return, is_on, option};
+use super::{OpenIdError, Return, is_on};
 use crate::domains::Realm;
 
 /// What the provider says about a user, by claim.
 pub(super) type Claims = Map<String, Value>;
 
-/// How long one question may take. A log-in asks up to four, and the web side gives up after half a minute.
+/// How long one question may take; all of them together have until the deadline of the call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Scopes besides `openid` where the realm names none (reference 02 §5.3).
@@ -77,32 +78,51 @@ type OpenIdClient = Client<
 /// A provider that said what it offers.
 pub(super) struct Provider<'a> {
     realm: &'a Realm,
-    http: pve_fetch::Client,
+    http: Http,
     client: OpenIdClient,
 }
 
+/// Who asks, and until when.
+struct Http {
+    client: pve_fetch::Client,
+    until: Instant,
+}
+
+impl Http {
+    fn send(&self, request: HttpRequest) -> Result<HttpResponse, FetchError> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        self.client.send_within(request, left.min(DEADLINE))
+    }
+}
+
 impl<'a> Provider<'a> {
-    /// Asks a realm's provider what it offers, and for its keys.
-    pub(super) fn discover(context: &Context, name: &str, realm: &'a Realm) -> Result<Self, OpenIdError> {
+    /// Asks a realm's provider what it offers, and for its keys. Nothing is asked of it after `until`.
+    pub(super) fn discover(
+        context: &Context,
+        name: &str,
+        realm: &'a Realm,
+        until: Instant,
+    ) -> Result<Self, OpenIdError> {
         let wrong = |key: &'static str, what: String| OpenIdError::Option {
             realm: name.to_owned(),
             key,
             what,
         };
-        let required = |key| option(realm, key).ok_or_else(|| wrong(key, "is missing".to_owned()));
+        let required = |key| realm.option(key).ok_or_else(|| wrong(key, "is missing".to_owned()));
         let issuer = IssuerUrl::new(required("issuer-url")?.to_owned())
             .map_err(|error| wrong("issuer-url", format!("is no URL - {error}")))?;
         let id = ClientId::new(required("client-id")?.to_owned());
-        let secret = option(realm, "client-key").map(|key| ClientSecret::new(key.to_owned()));
+        let secret = realm.option("client-key").map(|key| ClientSecret::new(key.to_owned()));
 
         let datacenter = Datacenter::read(&Cfs::new(context)).map_err(|error| OpenIdError::Access(error.into()))?;
-        let http = pve_fetch::Client::new(&pve_fetch::Settings {
+        let client = pve_fetch::Client::new(&pve_fetch::Settings {
             deadline: DEADLINE,
             proxy: datacenter.text("http_proxy").map(str::to_owned),
             ..pve_fetch::Settings::default()
         })
         .map_err(OpenIdError::Proxy)?;
-        let metadata = CoreProviderMetadata::discover(&issuer, &|request| send(&http, request))
+        let http = Http { client, until };
+        let metadata = CoreProviderMetadata::discover(&issuer, &|request| http.send(request))
             .map_err(|error| OpenIdError::Discovery(told(&error)))?;
         let auth_type = auth_type(&metadata);
         let client = OpenIdClient::from_provider_metadata(metadata, id, secret).set_auth_type(auth_type);
@@ -114,13 +134,14 @@ impl<'a> Provider<'a> {
         &self,
         redirect_url: &str,
         now: i64,
+        network: Ipv6Addr,
         state: impl FnOnce(&str) -> String,
     ) -> Result<(String, Begun), OpenIdError> {
         let redirect_url = redirect(redirect_url)?;
         let csrf_token = CsrfToken::new_random();
         let state = CsrfToken::new(state(csrf_token.secret()));
         let (challenge, pkce_verifier) = PkceCodeChallenge::new_random_sha256();
-        let scopes = option(self.realm, "scopes").unwrap_or(DEFAULT_SCOPES);
+        let scopes = self.realm.option("scopes").unwrap_or(DEFAULT_SCOPES);
         let mut request = self
             .client
             .authorize_url(
@@ -132,10 +153,10 @@ impl<'a> Provider<'a> {
             .set_display(CoreAuthDisplay::Page)
             .set_pkce_challenge(challenge)
             .add_scopes(own_scopes(scopes).map(|scope| Scope::new(scope.to_owned())));
-        if let Some(prompt) = option(self.realm, "prompt") {
+        if let Some(prompt) = self.realm.option("prompt") {
             request = request.add_extra_param("prompt", prompt.to_owned());
         }
-        for value in list::split(option(self.realm, "acr-values").unwrap_or_default()) {
+        for value in list::split(self.realm.option("acr-values").unwrap_or_default()) {
             request = request.add_auth_context_value(AuthenticationContextClass::new(value.to_owned()));
         }
         let (url, _, nonce) = request.url();
@@ -144,6 +165,7 @@ impl<'a> Provider<'a> {
             nonce: nonce.secret().clone(),
             pkce_verifier: pkce_verifier.secret().clone(),
             ctime: now,
+            network: Some(network),
         };
         Ok((url.into(), begun))
     }
@@ -158,12 +180,12 @@ impl<'a> Provider<'a> {
             .map_err(|error| failed(&error))?
             .set_pkce_verifier(PkceCodeVerifier::new(begun.pkce_verifier))
             .set_redirect_uri(Cow::Owned(redirect_url))
-            .request(&|request| send(&self.http, request))
+            .request(&|request| self.http.send(request))
             .map_err(|error| failed(&error))?;
         let token = response
             .id_token()
             .ok_or_else(|| OpenIdError::Token("the answer has none".to_owned()))?;
-        let audiences: Vec<String> = list::split(option(self.realm, "audiences").unwrap_or_default())
+        let audiences: Vec<String> = list::split(self.realm.option("audiences").unwrap_or_default())
             .into_iter()
             .map(str::to_owned)
             .collect();
@@ -197,14 +219,10 @@ impl<'a> Provider<'a> {
             return Ok(Claims::new());
         };
         let claims: UserInfoClaims<Others, CoreGenderClaim> = request
-            .request(&|request| send(&self.http, request))
+            .request(&|request| self.http.send(request))
             .map_err(|error| OpenIdError::UserInfo(told(&error)))?;
         Ok(object(&claims))
     }
-}
-
-fn send(http: &pve_fetch::Client, request: HttpRequest) -> Result<HttpResponse, FetchError> {
-    http.send(request)
 }
 
 /// How the client names itself to the provider: in a header, unless the provider takes it in the body only.
@@ -253,4 +271,32 @@ fn told(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn all_questions_of_a_log_in_have_one_deadline() {
+        // Takes connections, and says nothing.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = silent.local_addr().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(root.path(), "node1");
+        let text = format!("openid: sso\n\tissuer-url http://{server}\n\tclient-id pve\n\n");
+        let cfs = Cfs::new(&context);
+        cfs.ensure_tree().unwrap();
+        cfs.write("domains.cfg", text.as_bytes()).unwrap();
+        let realm = super::super::realm_of(&context, "sso").unwrap();
+        for left in [Duration::from_millis(200), Duration::ZERO] {
+            let began = Instant::now();
+            let error = Provider::discover(&context, "sso", &realm, began + left).err().unwrap();
+            let told = error.to_string();
+            assert!(told.contains(&format!("{server} does not answer - timeout")), "{told}");
+            assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::net::Ipv6Addr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +23,8 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 const LIFETIME: i64 = 600;
 /// Most log-ins of a realm that have begun.
 const MOST: usize = 100;
+/// Most of them that one network of clients has begun, so that one stranger does not keep out all others.
+const MOST_OF_A_NETWORK: usize = 20;
 /// What [`MOST`] entries are far from; a file beyond is none of ours.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -36,6 +39,9 @@ pub struct Begun {
     pub pkce_verifier: String,
     /// When, in Unix seconds.
     pub ctime: i64,
+    /// The network of the client that began it, if it is known; upstream neither writes nor reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Ipv6Addr>,
 }
 
 impl std::fmt::Debug for Begun {
@@ -46,12 +52,12 @@ impl std::fmt::Debug for Begun {
     }
 }
 
-/// Whether one more may begin.
+/// Whether one more may begin in a network.
 ///
 /// # Errors
 /// [`OpenIdError::TooManyPending`], or the file cannot be used.
-pub fn require_room(context: &Context, realm: &str) -> Result<(), OpenIdError> {
-    locked(context, realm, |_, begun| check_room(realm, &begun))
+pub fn require_room(context: &Context, realm: &str, network: Option<Ipv6Addr>) -> Result<(), OpenIdError> {
+    locked(context, realm, |_, begun| check_room(realm, &begun, network))
 }
 
 /// Remembers one.
@@ -60,7 +66,7 @@ pub fn require_room(context: &Context, realm: &str) -> Result<(), OpenIdError> {
 /// [`OpenIdError::TooManyPending`], or the file cannot be used.
 pub fn add(context: &Context, realm: &str, one: Begun) -> Result<(), OpenIdError> {
     locked(context, realm, |path, mut begun| {
-        check_room(realm, &begun)?;
+        check_room(realm, &begun, one.network)?;
         begun.push(one);
         write(path, &begun).map_err(|error| unusable(path, &error))
     })
@@ -93,11 +99,12 @@ fn locked<T>(
     run(&path, begun)
 }
 
-fn check_room(realm: &str, begun: &[Begun]) -> Result<(), OpenIdError> {
-    match begun.len() {
-        0..MOST => Ok(()),
-        _ => Err(OpenIdError::TooManyPending(realm.to_owned())),
+fn check_room(realm: &str, begun: &[Begun], network: Option<Ipv6Addr>) -> Result<(), OpenIdError> {
+    let of_it = begun.iter().filter(|one| network.is_some() && one.network == network);
+    if begun.len() >= MOST || of_it.count() >= MOST_OF_A_NETWORK {
+        return Err(OpenIdError::TooManyPending(realm.to_owned()));
     }
+    Ok(())
 }
 
 /// What the file holds; one that makes no sense is begun anew.
@@ -191,6 +198,7 @@ mod tests {
             nonce: "n".to_owned(),
             pkce_verifier: "p".to_owned(),
             ctime: lab.clock.now(),
+            network: None,
         }
     }
 
@@ -240,17 +248,36 @@ mod tests {
     fn a_hundred_may_wait_and_places_come_back_with_time() {
         let lab = lab();
         for index in 0..MOST {
-            require_room(&lab.context, "sso").unwrap();
+            require_room(&lab.context, "sso", None).unwrap();
             begin(&lab, &index.to_string()).unwrap();
         }
         let text = "too many pending openid auth request for realm sso";
         assert_eq!(begin(&lab, "more").unwrap_err(), text);
-        assert_eq!(require_room(&lab.context, "sso").unwrap_err().to_string(), text);
+        assert_eq!(require_room(&lab.context, "sso", None).unwrap_err().to_string(), text);
         add(&lab.context, "other", begun(&lab, "more")).unwrap();
         take(&lab.context, "sso", "7").unwrap();
         begin(&lab, "more").unwrap();
         lab.clock.set(1_000_600);
         begin(&lab, "later").unwrap();
+    }
+
+    #[test]
+    fn one_network_does_not_take_all_places() {
+        let lab = lab();
+        let of = |number: u16| Some(Ipv6Addr::new(0x2001, 0xdb8, 0, number, 0, 0, 0, 0));
+        let begin_in = |network, token: &str| {
+            let one = Begun {
+                network,
+                ..begun(&lab, token)
+            };
+            add(&lab.context, "sso", one).is_ok()
+        };
+        assert_eq!((0..30).filter(|n| begin_in(of(1), &n.to_string())).count(), 20);
+        assert!(require_room(&lab.context, "sso", of(1)).is_err());
+        require_room(&lab.context, "sso", of(2)).unwrap();
+        assert!(begin_in(of(2), "two") && begin_in(None, "three"));
+        take(&lab.context, "sso", "7").unwrap();
+        assert!(begin_in(of(1), "again") && !begin_in(of(1), "and again"));
     }
 
     #[test]

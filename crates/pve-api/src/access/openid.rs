@@ -1,7 +1,7 @@
 //! `/access/openid` (reference 02 §9).
 
 use pve_access::AccessError;
-use pve_access::openid::{self, Return};
+use pve_access::openid::{self, OpenIdError, Return};
 use pve_contract::id;
 use pve_rest::{ApiResult, Call, Registry, Reply, blocking};
 use serde_json::json;
@@ -22,8 +22,10 @@ async fn index(_call: Call) -> ApiResult {
 async fn auth_url(call: Call) -> ApiResult {
     blocking(move || {
         let params = &call.params;
-        let url = openid::auth_url(&call.context, params.required("realm"), params.required("redirect-url"))?;
-        Ok::<_, AccessError>(Reply::from(json!(url)))
+        let (realm, redirect_url) = (params.required("realm"), params.required("redirect-url"));
+        openid::auth_url(&call.context, realm, redirect_url, call.client.address)
+            .map(|url| Reply::from(json!(url)))
+            .map_err(OpenIdError::for_strangers)
     })
     .await
 }
