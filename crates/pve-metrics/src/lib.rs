@@ -9,19 +9,23 @@
 //! | [`rrd`] | round robin files: one per subject |
 //! | [`timeframe`] | how far back a chart looks, and in which steps |
 //! | [`figure`] | numbers as text and as JSON |
+//! | [`snapshot`] | all that a step of a cycle saw, for those below |
+//! | [`pull`] | the figures of the last half hour, for who asks for all at once |
 //!
-//! Not here: where figures come from (`pve-node`, `pve-qemu`, `pve-storage`), when they are taken (`pvestatd`), and
-//! external metric servers.
+//! Not here: where figures come from (`pve-node`, `pve-qemu`, `pve-storage`), and when they are taken (`pvestatd`).
 
 pub mod figure;
+pub mod pull;
 pub mod record;
 pub mod rrd;
+pub mod snapshot;
 pub mod subject;
 pub mod timeframe;
 pub mod told;
 
 pub use record::{GuestFigures, NodeFigures, Pressure, Record, StorageFigures};
 pub use rrd::{Rrd, RrdError};
+pub use snapshot::{Object, Objects, Snapshot};
 pub use subject::Subject;
 pub use timeframe::{Consolidation, Timeframe};
 pub use told::{Told, ToldRecords};

@@ -10,6 +10,7 @@ use pve_metrics::{Record, Rrd};
 use pve_schema::Context;
 
 use crate::errands::{Errand, Errands};
+use crate::outbox::Outbox;
 use crate::report::Report;
 use crate::{counters, guests, node, storages, upkeep};
 
@@ -23,6 +24,7 @@ pub(crate) struct Cycle {
     meter: Arc<Mutex<node::Meter>>,
     errands: Errands,
     report: Report,
+    outbox: Outbox,
 }
 
 impl Cycle {
@@ -32,12 +34,14 @@ impl Cycle {
             meter: Arc::default(),
             errands: Errands::new(),
             report: Report::default(),
+            outbox: Outbox::new(context),
         }
     }
 
     /// Does it once.
     pub(crate) fn run(&mut self) {
         let outcomes = self.errands.run(self.steps(), LIMIT);
+        self.outbox.end_cycle(self.context.now());
         counters::outcomes(&outcomes);
         self.report.log(&outcomes);
     }
@@ -50,14 +54,21 @@ impl Cycle {
             Errand::new(name, move || work(&context).map(|()| Vec::new()))
         };
         let context = self.context.clone();
+        let guest_context = self.context.clone();
         let storage_context = self.context.clone();
+        let outbox = || self.outbox.clone();
+        let (node_outbox, guest_outbox, storage_outbox) = (outbox(), outbox(), outbox());
         vec![
             step("task list update", upkeep::refresh_tasks),
             Errand::new("node status update", move || {
-                node::update(&context, &meter).map(|()| Vec::new())
+                node::update(&context, &meter, &node_outbox).map(|()| Vec::new())
             }),
-            step("qemu status update", guests::update),
-            Errand::new("storage status update", move || storages::errands(&storage_context)),
+            Errand::new("qemu status update", move || {
+                guests::update(&guest_context, &guest_outbox).map(|()| Vec::new())
+            }),
+            Errand::new("storage status update", move || {
+                storages::errands(&storage_context, &storage_outbox)
+            }),
             step("authkey rotation", upkeep::rotate_key),
             step("status store cleanup", upkeep::forget_old),
         ]

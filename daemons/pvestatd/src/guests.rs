@@ -3,9 +3,11 @@
 //! All monitors are asked at once and for two seconds, so one that hangs costs the others nothing; see
 //! [`pve_qemu::status`].
 
+use std::collections::BTreeMap;
+
 use pve_daemon::BoxError;
 use pve_metrics::record::RunningFigures;
-use pve_metrics::{GuestFigures, Pressure};
+use pve_metrics::{GuestFigures, Objects, Pressure, Snapshot};
 use pve_qemu::files;
 use pve_qemu::status::{self, Detail};
 use pve_schema::Context;
@@ -13,14 +15,16 @@ use pve_schema::ids::VmId;
 use serde_json::{Map, Value};
 
 use crate::cycle::publish;
+use crate::outbox::Outbox;
 
 /// Looks at all VMs and tells what it saw. What goes wrong with one keeps no other from being told of.
-pub(crate) fn update(context: &Context) -> Result<(), BoxError> {
+pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<(), BoxError> {
     let vmids = files::list(context)?;
     let rows = status::list(context, &vmids, Detail::Full, true);
     let now = context.now();
     let mut result = Ok(());
-    for row in &rows {
+    let mut seen = BTreeMap::new();
+    for row in rows {
         let vmid = row
             .get("vmid")
             .and_then(Value::as_u64)
@@ -28,8 +32,13 @@ pub(crate) fn update(context: &Context) -> Result<(), BoxError> {
         let Some(Ok(vmid)) = vmid.map(VmId::try_from) else {
             continue;
         };
-        result = result.and(publish(context, &figures(row, now).record(vmid)));
+        result = result.and(publish(context, &figures(&row, now).record(vmid)));
+        seen.insert(vmid, row);
     }
+    outbox.post(Snapshot {
+        time: now,
+        objects: Objects::Qemu(seen),
+    });
     result
 }
 

@@ -9,15 +9,17 @@
 //! | [`errands`] | work on threads of its own, with a deadline |
 //! | [`report`] | saying once what went wrong |
 //! | [`node`], [`guests`], [`storages`] | what is looked at |
+//! | [`outbox`] | what was seen, for those who want to know all of it |
 //! | [`upkeep`] | what else has to be done regularly |
 //!
-//! Not here yet: external metric servers, pull metrics, automatic ballooning, CPU flags, containers, networks.
+//! Not here yet: external metric servers, automatic ballooning, CPU flags, containers, networks.
 
 mod counters;
 mod cycle;
 mod errands;
 mod guests;
 mod node;
+mod outbox;
 mod report;
 mod storages;
 mod upkeep;

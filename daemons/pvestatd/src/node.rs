@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use pve_cfs::Cfs;
 use pve_daemon::BoxError;
-use pve_metrics::NodeFigures;
+use pve_metrics::{NodeFigures, Object, Objects, Snapshot};
 use pve_node::status::{self, CpuInfo, CpuMeter, CpuTimes, FileSystem, Memory, Pressure};
 use pve_schema::Context;
 use serde_json::{Value, json};
 
 use crate::cycle::publish;
+use crate::outbox::Outbox;
 
 /// Where the node's facts that never change are told.
 const STATIC_INFO: &str = "kv/static-info";
@@ -32,12 +33,51 @@ impl Default for Meter {
 }
 
 /// Looks at the node and tells what it saw.
-pub(crate) fn update(context: &Context, meter: &Mutex<Meter>) -> Result<(), BoxError> {
+pub(crate) fn update(context: &Context, meter: &Mutex<Meter>, outbox: &Outbox) -> Result<(), BoxError> {
     let memory = Memory::read();
     let cpus = CpuInfo::read().cpus;
     tell_static_info(context, cpus, memory.total)?;
     let figures = figures(context, meter, memory, cpus);
+    outbox.post(Snapshot {
+        time: figures.time,
+        objects: Objects::Node(object(&figures, memory)),
+    });
     publish(context, &figures.record(context.site.node.clone()))
+}
+
+/// What is told of the node besides the figures of its record (reference 04 §16.3).
+fn object(figures: &NodeFigures, memory: Memory) -> Object {
+    let [avg1, avg5, avg15] = status::load_average().map(|text| text.parse::<f64>().unwrap_or(0.0));
+    let nics = status::network::interfaces().into_iter().map(|interface| {
+        let kind = match status::network::is_physical(&interface.name) {
+            true => "physical",
+            false => "virtual",
+        };
+        let traffic = interface.traffic;
+        let object = json!({ "receive": traffic.received, "transmit": traffic.sent, "type": kind });
+        (interface.name, object)
+    });
+    let root = FileSystem::root();
+    let pairs = [
+        ("uptime", figures.uptime.into()),
+        (
+            "cpustat",
+            json!({ "avg1": avg1, "avg5": avg5, "avg15": avg15, "cpus": figures.cpus, "cpu": figures.cpu.unwrap_or(0.0),
+                "wait": figures.wait.unwrap_or(0.0) }),
+        ),
+        (
+            "memory",
+            json!({ "memtotal": memory.total, "memfree": memory.free, "memavailable": memory.available,
+                "memused": memory.used(), "memshared": memory.shared, "swaptotal": memory.swap_total,
+                "swapfree": memory.swap_free, "swapused": memory.swap_used(), "arcsize": memory.arc_size }),
+        ),
+        (
+            "blockstat",
+            json!({ "blocks": root.total, "bfree": root.total.saturating_sub(root.used), "bavail": root.available }),
+        ),
+        ("nics", Value::Object(nics.collect())),
+    ];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn figures(context: &Context, meter: &Mutex<Meter>, memory: Memory, cpus: u64) -> NodeFigures {
