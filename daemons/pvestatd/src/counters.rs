@@ -5,26 +5,20 @@ use std::time::Duration;
 use pve_daemon::counters::{Family, Kind};
 
 use crate::errands::Outcome;
+use crate::steps::{self, SERIES};
 
 /// All of them.
-pub(crate) static ALL: [&Family; 4] = [&CYCLES, &LAST, &ERRORS, &TASKS];
+pub(crate) static ALL: [&Family; 7] = [&CYCLES, &LAST, &STEPS, &ERRORS, &FAULTS, &LATE, &TASKS];
 
-/// The steps as [`crate::cycle`] names them; a step for one of many – a storage – begins with its name.
-const STEPS: [&str; 6] = [
-    "task list update",
-    "node status update",
-    "qemu status update",
-    "storage status update",
-    "authkey rotation",
-    "status store cleanup",
+/// Upper bounds of durations, in microseconds.
+const BOUNDS: &[u64] = &[
+    10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
 ];
 
 static CYCLES: Family = Family::new(
     "pve_statd_cycle_duration_seconds",
     "How long cycles took. One waits five seconds at most for its steps.",
-    Kind::Histogram(&[
-        10_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
-    ]),
+    Kind::Histogram(BOUNDS),
     &[""],
 );
 static LAST: Family = Family::new(
@@ -33,19 +27,29 @@ static LAST: Family = Family::new(
     Kind::Gauge,
     &[""],
 );
+static STEPS: Family = Family::new(
+    "pve_statd_step_duration_seconds",
+    "How long steps of cycles took, those that came back late too; of storages each by itself.",
+    Kind::Histogram(BOUNDS),
+    SERIES,
+);
 static ERRORS: Family = Family::new(
     "pve_statd_step_errors",
     "Steps of cycles that failed or did not end in time.",
     Kind::Counter,
-    &[
-        "step=\"task list update\"",
-        "step=\"node status update\"",
-        "step=\"qemu status update\"",
-        "step=\"storage status update\"",
-        "step=\"authkey rotation\"",
-        "step=\"status store cleanup\"",
-        "step=\"other\"",
-    ],
+    SERIES,
+);
+static FAULTS: Family = Family::new(
+    "pve_statd_faults",
+    "Objects of a step - guests, storages, metric servers - with which something went wrong in the last cycle.",
+    Kind::Gauge,
+    SERIES,
+);
+static LATE: Family = Family::new(
+    "pve_statd_steps_late",
+    "Steps, and looks at single storages, that have not come back from an earlier cycle.",
+    Kind::PerProcess,
+    &[""],
 );
 static TASKS: Family = Family::new(
     "pve_tasks_running",
@@ -62,24 +66,40 @@ pub(crate) fn cycle(took: Duration, now: i64) {
 
 /// What came of its steps.
 pub(crate) fn outcomes(outcomes: &[Outcome]) {
-    for outcome in outcomes.iter().filter(|outcome| outcome.result.is_err()) {
-        let step = STEPS.iter().position(|step| outcome.name.starts_with(step));
-        ERRORS.increment(step.unwrap_or(STEPS.len()));
+    let mut faults = vec![0; SERIES.len()];
+    for outcome in outcomes {
+        let Some(step) = steps::position(&outcome.name) else {
+            continue;
+        };
+        let failed = outcome.result.is_err();
+        if failed {
+            ERRORS.increment(step);
+        }
+        let own = outcome.result.as_ref().map_or(0, |seen| seen.faults.len());
+        // The errand of a single object has no faults but its own failure.
+        let single = failed && steps::STEPS.get(step).is_some_and(|step| step.name != outcome.name);
+        if let Some(count) = faults.get_mut(step) {
+            *count += own as u64 + u64::from(single);
+        }
     }
+    for (step, count) in faults.into_iter().enumerate() {
+        FAULTS.set(step, count);
+    }
+}
+
+/// An errand came back, in time or not.
+pub(crate) fn errand(name: &str, took: Duration) {
+    if let Some(step) = steps::position(name) {
+        STEPS.observe(step, took);
+    }
+}
+
+/// So many errands are still out.
+pub(crate) fn late(count: usize) {
+    LATE.set(0, count as u64);
 }
 
 /// So many tasks run.
 pub(crate) fn running_tasks(count: usize) {
     TASKS.set(0, count as u64);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_step_has_its_series() {
-        let expected = STEPS.iter().chain([&"other"]).map(|step| format!("step=\"{step}\""));
-        assert!(ERRORS.series.iter().copied().eq(expected));
-    }
 }

@@ -15,14 +15,15 @@ use pve_schema::ids::VmId;
 use serde_json::{Map, Value};
 
 use crate::cycle::publish;
+use crate::errands::{Fault, Found};
 use crate::outbox::Outbox;
 
 /// Looks at all VMs and tells what it saw. What goes wrong with one keeps no other from being told of.
-pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<(), BoxError> {
+pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<Found, BoxError> {
     let vmids = files::list(context)?;
     let rows = status::list(context, &vmids, Detail::Full, true);
     let now = context.now();
-    let mut result = Ok(());
+    let mut faults = Vec::new();
     let mut seen = BTreeMap::new();
     for row in rows {
         let vmid = row
@@ -32,14 +33,16 @@ pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<(), BoxError>
         let Some(Ok(vmid)) = vmid.map(VmId::try_from) else {
             continue;
         };
-        result = result.and(publish(context, &figures(&row, now).record(vmid)));
+        if let Err(error) = publish(context, &figures(&row, now).record(vmid)) {
+            faults.push(Fault::new(vmid, error));
+        }
         seen.insert(vmid, row);
     }
     outbox.post(Snapshot {
         time: now,
         objects: Objects::Qemu(seen),
     });
-    result
+    Ok(faults.into())
 }
 
 /// The figures of a VM's row.

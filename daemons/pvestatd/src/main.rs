@@ -6,6 +6,7 @@
 //! | here | the daemon: one worker with no socket |
 //! | [`counters`] | what is counted for metrics |
 //! | [`cycle`] | what is done every ten seconds |
+//! | [`steps`] | what that consists of: the one list |
 //! | [`errands`] | work on threads of its own, with a deadline |
 //! | [`report`] | saying once what went wrong |
 //! | [`node`], [`guests`], [`storages`] | what is looked at |
@@ -21,6 +22,7 @@ mod guests;
 mod node;
 mod outbox;
 mod report;
+mod steps;
 mod storages;
 mod upkeep;
 
@@ -75,7 +77,7 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
     let mut cycle = Cycle::new(&worker.context);
     loop {
         let start = Instant::now();
-        cycle.run();
+        cycle.run(|| worker.beat());
         let took = start.elapsed();
         counters::cycle(took, worker.context.now());
         if took > SLOW {

@@ -12,6 +12,7 @@ use pve_schema::Context;
 use serde_json::{Value, json};
 
 use crate::cycle::publish;
+use crate::errands::Found;
 use crate::outbox::Outbox;
 
 /// Where the node's facts that never change are told.
@@ -33,7 +34,7 @@ impl Default for Meter {
 }
 
 /// Looks at the node and tells what it saw.
-pub(crate) fn update(context: &Context, meter: &Mutex<Meter>, outbox: &Outbox) -> Result<(), BoxError> {
+pub(crate) fn update(context: &Context, meter: &Mutex<Meter>, outbox: &Outbox) -> Result<Found, BoxError> {
     let memory = Memory::read();
     let cpus = CpuInfo::read().cpus;
     tell_static_info(context, cpus, memory.total)?;
@@ -42,7 +43,7 @@ pub(crate) fn update(context: &Context, meter: &Mutex<Meter>, outbox: &Outbox) -
         time: figures.time,
         objects: Objects::Node(object(&figures, memory)),
     });
-    publish(context, &figures.record(context.site.node.clone()))
+    publish(context, &figures.record(context.site.node.clone())).map(Found::from)
 }
 
 /// What is told of the node besides the figures of its record (reference 04 §16.3).

@@ -8,11 +8,11 @@ use pve_storage::{Status, StorageConfig, Storages};
 use serde_json::Value;
 
 use crate::cycle::publish;
-use crate::errands::Errand;
+use crate::errands::{Errand, Found};
 use crate::outbox::Outbox;
 
 /// An errand per storage that this node may use.
-pub(crate) fn errands(context: &Context, outbox: &Outbox) -> Result<Vec<Errand>, BoxError> {
+pub(crate) fn errands(context: &Context, outbox: &Outbox) -> Result<Found, BoxError> {
     let storages = Storages::open(context)?;
     let usable = storages
         .iter()
@@ -24,10 +24,10 @@ pub(crate) fn errands(context: &Context, outbox: &Outbox) -> Result<Vec<Errand>,
             let status = update(&context, id.clone());
             let seen = status.as_ref().copied().unwrap_or_default();
             outbox.post_storage(id, object(&config, seen));
-            status.map(|_| Vec::new())
+            status.map(|_| Found::default())
         })
     };
-    Ok(usable.map(errand).collect())
+    Ok(usable.map(errand).collect::<Vec<_>>().into())
 }
 
 /// Looks at a storage, made usable first, and tells what it saw. One that cannot be used is not told of.

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -70,15 +70,32 @@ impl Lab {
     }
 
     fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, environment: &[(&str, &str)]) {
         let log = File::create(self.directory.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pvestatd"));
         command.args(["start", "--foreground", "--node", "n1", "--instance", "sd0", "--root"]);
         command
             .arg(&self.context.site.root)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
         self.daemon = Some(command.spawn().unwrap());
+    }
+
+    /// The process that does the work.
+    fn worker(&self) -> Option<Pid> {
+        let master = self.daemon.as_ref()?.id();
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).ok()?;
+        children
+            .split_ascii_whitespace()
+            .next()?
+            .parse()
+            .ok()
+            .map(Pid::from_raw)
     }
 
     fn log(&self) -> String {
@@ -235,4 +252,32 @@ fn it_goes_on_after_a_reload() {
         lab.told(&node).filter(|told| told.figure(2) > Some(before))
     });
     assert_eq!(lab.daemon.as_ref().unwrap().id(), pid);
+}
+
+/// Master and worker as under systemd, with a watchdog of twelve seconds: the worker has half of it.
+#[test]
+fn a_cycle_that_stands_still_is_noticed_and_replaced() {
+    let mut lab = Lab::new();
+    let socket = lab.directory.path().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    notified.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = socket.to_str().unwrap().to_owned();
+    lab.start_with(&[("NOTIFY_SOCKET", &socket), ("WATCHDOG_USEC", "12000000")]);
+    let node = Subject::Node("n1".parse().unwrap());
+    let before = lab.until("the node", |lab| lab.told(&node)).figure(2).unwrap();
+    let worker = lab.worker().unwrap();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    let other = lab.until("another worker", |lab| lab.worker().filter(|pid| *pid != worker));
+    assert!(lab.log().contains(&format!("worker {worker} hangs")), "{}", lab.log());
+    lab.until("its records", |lab| {
+        lab.told(&node).filter(|told| told.figure(2) > Some(before))
+    });
+    assert_eq!(lab.worker(), Some(other), "one that turns is left alone");
+    let mut feeds = 0;
+    let mut buffer = [0; 256];
+    notified.set_nonblocking(true).unwrap();
+    while let Ok(length) = notified.recv(&mut buffer) {
+        feeds += usize::from(buffer[..length].starts_with(b"WATCHDOG=1"));
+    }
+    assert!(feeds > 0, "systemd's watchdog is fed");
 }
