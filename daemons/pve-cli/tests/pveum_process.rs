@@ -37,6 +37,14 @@ fn pveum(root: &Path, words: &str) -> Command {
     command
 }
 
+/// The same call, whatever signals whoever runs the tests ignores, as `nohup` and jobs in the background do.
+fn with_default_signals(call: &Command) -> Command {
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(call.get_program());
+    command.args(call.get_args()).stdin(Stdio::null());
+    command
+}
+
 #[test]
 fn a_signal_waits_for_the_end_of_a_change() {
     let root = place();
@@ -49,7 +57,7 @@ fn a_signal_waits_for_the_end_of_a_change() {
         let path = root.path().join("run/lock/pve-cfs/file-priv_shadow_cfg");
         let lock = File::options().create(true).truncate(false).write(true).open(path);
         let lock = Flock::lock(lock.unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
-        let mut child = pveum(root.path(), "user delete alice@pve").spawn().unwrap();
+        let mut child = with_default_signals(&pveum(root.path(), "user delete alice@pve")).spawn().unwrap();
         let deadline = Instant::now() + LIMIT;
         while !file("etc/pve/user.cfg").contains("user:alice@pve:0:") {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
