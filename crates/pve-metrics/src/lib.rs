@@ -6,6 +6,7 @@
 //! | [`subject`] | what figures are about, and the key of its record |
 //! | [`record`] | records as they are written: the values and their order |
 //! | [`told`] | records as they are read back from the status store |
+//! | [`foreign`] | records of nodes of other versions |
 //! | [`rrd`] | round robin files: one per subject |
 //! | [`timeframe`] | how far back a chart looks, and in which steps |
 //! | [`figure`] | numbers as text and as JSON |
@@ -15,6 +16,7 @@
 //! Not here: where figures come from (`pve-node`, `pve-qemu`, `pve-storage`), and when they are taken (`pvestatd`).
 
 pub mod figure;
+pub mod foreign;
 pub mod pull;
 pub mod record;
 pub mod rrd;
@@ -24,7 +26,7 @@ pub mod timeframe;
 pub mod told;
 
 pub use record::{GuestFigures, NodeFigures, Pressure, Record, StorageFigures};
-pub use rrd::{Rrd, RrdError};
+pub use rrd::{Picture, Rrd, RrdError};
 pub use snapshot::{Object, Objects, Snapshot};
 pub use subject::Subject;
 pub use timeframe::{Consolidation, Timeframe};

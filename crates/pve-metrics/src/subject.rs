@@ -63,6 +63,23 @@ impl Subject {
         }
     }
 
+    /// The key of its record in releases before 9.0.
+    pub(crate) fn key_before_9(&self) -> String {
+        match self {
+            Self::Guest(vmid) => format!("pve2.3-vm/{vmid}"),
+            Self::Node(_) | Self::Storage(..) => self.folder_before_9(),
+        }
+    }
+
+    /// The place of its file in releases before 9.0.
+    pub(crate) fn folder_before_9(&self) -> String {
+        match self {
+            Self::Node(node) => format!("pve2-node/{node}"),
+            Self::Guest(vmid) => format!("pve2-vm/{vmid}"),
+            Self::Storage(node, storage) => format!("pve2-storage/{node}/{storage}"),
+        }
+    }
+
     /// How many fields of a record come before its time, which the file does not remember.
     pub(crate) fn fields_before_time(&self) -> usize {
         match self {

@@ -62,4 +62,22 @@ impl Timeframe {
             Self::Decade => 570,
         }
     }
+
+    /// Where a chart begins and ends, Unix seconds: the interval that is not over yet is not shown.
+    pub(crate) fn window(self, now: i64) -> (i64, i64) {
+        let step = i64::from(self.step());
+        let end = now.div_euclid(step) * step;
+        (end - step * i64::from(self.points()), end)
+    }
+
+    /// Seconds from point to point, and number of points, in files of releases before 9.0.
+    pub(crate) fn before_9(self) -> (u32, u32) {
+        match self {
+            Self::Hour => (60, 60),
+            Self::Day => (1800, 70),
+            Self::Week => (3 * 3600, 70),
+            Self::Month => (12 * 3600, 70),
+            Self::Year | Self::Decade => (7 * 86400, 70),
+        }
+    }
 }

@@ -102,10 +102,13 @@ impl ToldRecords {
         Ok(Self { records, now })
     }
 
-    /// What was told of a subject.
+    /// What was told of a subject, by a node of a release before 9.0 if need be.
     pub fn get(&self, subject: &Subject) -> Option<&Told> {
-        let (at, told) = self.records.get(&subject.to_string())?;
-        (self.now - at <= MAX_AGE).then_some(told)
+        let fresh = |key: &str| {
+            let (at, told) = self.records.get(key)?;
+            (self.now - at <= MAX_AGE).then_some(told)
+        };
+        fresh(&subject.to_string()).or_else(|| fresh(&subject.key_before_9()))
     }
 }
 
@@ -137,6 +140,11 @@ impl Told {
             .map(|field| (field != "U").then(|| field.to_owned()))
             .collect();
         (fields.len() >= 2).then_some(Self(fields))
+    }
+
+    /// Whether the record has such a field, be it undefined: releases before 9.0 told less.
+    pub fn has(&self, at: usize) -> bool {
+        at < self.0.len()
     }
 
     /// A field as text; `None` for what is undefined or not there.

@@ -1,78 +1,13 @@
 //! Files of figures as librrd writes and reads them (reference 04 §20, vectors 36 to 40).
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod common;
+
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
 
-use pve_metrics::{Consolidation, NodeFigures, Rrd, StorageFigures, Subject, Timeframe};
-use pve_schema::Context;
-use pve_schema::clock::ManualClock;
-use serde_json::{Map, Value, json};
-
-struct Lab {
-    directory: tempfile::TempDir,
-    clock: Arc<ManualClock>,
-    rrd: Rrd,
-}
-
-impl Lab {
-    fn at(now: i64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(now));
-        let site = pve_testing::site(directory.path(), "n1");
-        let rrd = Rrd::new(&Context::new(site).with_clock(clock.clone()));
-        Self { directory, clock, rrd }
-    }
-
-    fn node(&self, figures: &NodeFigures) {
-        self.clock.set(figures.time);
-        self.rrd.update(&figures.record("n1".parse().unwrap())).unwrap();
-    }
-
-    fn storage(&self, time: i64, used: u64) {
-        self.clock.set(time);
-        let figures = StorageFigures {
-            time,
-            total: 1000,
-            used,
-        };
-        let record = figures.record("n1".parse().unwrap(), "local".parse().unwrap());
-        self.rrd.update(&record).unwrap();
-    }
-
-    fn rows(&self, subject: &Subject, timeframe: &str) -> Vec<Map<String, Value>> {
-        let timeframe: Timeframe = timeframe.parse().unwrap();
-        self.rrd.rows(subject, timeframe, Consolidation::Average).unwrap()
-    }
-
-    /// A value of the last hour; null if it is unknown.
-    fn point(&self, subject: &Subject, time: i64, name: &str) -> Value {
-        let rows = self.rows(subject, "hour");
-        let row = rows.into_iter().find(|row| row["time"] == time).unwrap();
-        row.get(name).cloned().unwrap_or_default()
-    }
-
-    fn rrdtool(&self, arguments: &[&str], file: &str) -> String {
-        let path = self.directory.path().join("var/lib/rrdcached/db").join(file);
-        let output = Command::new("rrdtool")
-            .arg(arguments[0])
-            .arg(path)
-            .args(&arguments[1..])
-            .output();
-        let output = output.expect("rrdtool is in packages/test.txt");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-fn node() -> Subject {
-    Subject::Node("n1".parse().unwrap())
-}
-
-fn storage() -> Subject {
-    Subject::Storage("n1".parse().unwrap(), "local".parse().unwrap())
-}
+use common::{Lab, node, storage, storage_record};
+use pve_metrics::{Consolidation, NodeFigures, Subject, Timeframe};
+use serde_json::{Value, json};
 
 /// Forty minutes of a node, a sample every ten seconds.
 fn busy_node() -> Lab {
@@ -173,12 +108,7 @@ fn a_subject_nobody_told_of_has_no_file() {
 fn a_sample_of_the_same_second_is_refused() {
     let lab = Lab::at(1_700_006_460);
     lab.storage(1_700_006_460, 1);
-    let figures = StorageFigures {
-        time: 1_700_006_460,
-        total: 1,
-        used: 1,
-    };
-    let record = figures.record("n1".parse().unwrap(), "local".parse().unwrap());
+    let record = storage_record("local", 1_700_006_460, 1);
     let error = lab.rrd.update(&record).unwrap_err().to_string();
     assert!(
         error.starts_with("RRD update error /") && error.contains("minimum one second step"),

@@ -2,8 +2,13 @@
 //!
 //! The library is loaded when first needed, not linked: it brings some forty libraries for drawing that no process
 //! should carry which never touches a file of figures (docs/decisions/0011-rrd.md). Only its re-entrant functions are
-//! called, which keep their error text per thread and neither read the environment nor talk to a daemon.
+//! called, which keep their error text per thread and neither read the environment nor talk to a daemon; the one that
+//! draws ([`graph`]) is not re-entrant and runs under a lock.
 #![allow(unsafe_code)]
+
+mod picture;
+
+pub use picture::graph;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_ulong, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -26,6 +31,7 @@ type Fetch = unsafe extern "C" fn(
     *mut *mut *mut c_char,
     *mut *mut f64,
 ) -> c_int;
+type Last = unsafe extern "C" fn(*const c_char) -> libc::time_t;
 type GetError = unsafe extern "C" fn() -> *mut c_char;
 type ClearError = unsafe extern "C" fn();
 type Free = unsafe extern "C" fn(*mut c_void);
@@ -35,6 +41,9 @@ struct Functions {
     create: Create,
     update: Update,
     fetch: Fetch,
+    last: Last,
+    graph: picture::Graph,
+    free_info: picture::FreeInfo,
     get_error: GetError,
     clear_error: ClearError,
     free: Free,
@@ -70,6 +79,14 @@ impl Consolidation {
         match self {
             Self::Average => c"AVERAGE",
             Self::Max => c"MAX",
+        }
+    }
+
+    /// Its name in definitions: `AVERAGE`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Average => "AVERAGE",
+            Self::Max => "MAX",
         }
     }
 }
@@ -121,6 +138,20 @@ pub fn update(file: &Path, sample: &str) -> Result<(), RrdError> {
     // all sources in the file's order.
     let code = unsafe { (functions.update)(file.as_ptr(), ptr::null(), 1, samples.as_ptr()) };
     functions.outcome(code)
+}
+
+/// When a sample was last added, Unix seconds. Reads the file's head and checks its size.
+///
+/// # Errors
+/// No library, no such file, or one that is none of the library's.
+pub fn last(file: &Path) -> Result<i64, RrdError> {
+    let functions = functions()?;
+    let file = path(file)?;
+    functions.clear();
+    // SAFETY: the file name is NUL-terminated and lives through the call.
+    let time = unsafe { (functions.last)(file.as_ptr()) };
+    functions.outcome(if time < 0 { -1 } else { 0 })?;
+    Ok(time)
 }
 
 /// Reads the values from `start` to `end` (Unix seconds) in steps as near to `step` as the file has them.
@@ -221,15 +252,20 @@ impl Functions {
     }
 
     fn outcome(&self, code: c_int) -> Result<(), RrdError> {
-        if code == 0 {
-            return Ok(());
+        match code {
+            0 => Ok(()),
+            code => Err(self.refusal(code)),
         }
+    }
+
+    /// What the library says went wrong in this thread.
+    fn refusal(&self, code: c_int) -> RrdError {
         // SAFETY: it returns this thread's error text, a NUL-terminated text that stays until this thread's next call.
         let text = unsafe {
             let text = (self.get_error)();
             (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
         };
-        Err(RrdError::Refused(text.unwrap_or_else(|| format!("error {code}"))))
+        RrdError::Refused(text.unwrap_or_else(|| format!("error {code}")))
     }
 }
 
@@ -255,6 +291,9 @@ fn load() -> Result<Functions, String> {
             create: std::mem::transmute::<*mut c_void, Create>(symbol(library, c"rrd_create_r")?),
             update: std::mem::transmute::<*mut c_void, Update>(symbol(library, c"rrd_update_r")?),
             fetch: std::mem::transmute::<*mut c_void, Fetch>(symbol(library, c"rrd_fetch_r")?),
+            last: std::mem::transmute::<*mut c_void, Last>(symbol(library, c"rrd_last_r")?),
+            graph: std::mem::transmute::<*mut c_void, picture::Graph>(symbol(library, c"rrd_graph_v")?),
+            free_info: std::mem::transmute::<*mut c_void, picture::FreeInfo>(symbol(library, c"rrd_info_free")?),
             get_error: std::mem::transmute::<*mut c_void, GetError>(symbol(library, c"rrd_get_error")?),
             clear_error: std::mem::transmute::<*mut c_void, ClearError>(symbol(library, c"rrd_clear_error")?),
             free: std::mem::transmute::<*mut c_void, Free>(symbol(library, c"rrd_freemem")?),
@@ -306,6 +345,31 @@ mod tests {
         assert_eq!(&found.values[..4], [5.0, 10.0, 5.0, 10.0]);
         let stale = update(&file, "1700006520:1:1").unwrap_err().to_string();
         assert!(stale.contains("minimum one second step"), "{stale}");
+        assert_eq!(last(&file), Ok(1_700_006_520));
+        let definition = format!("DEF:x={}:a:AVERAGE", file.display());
+        let times = [
+            "--start",
+            "1700006400",
+            "--end",
+            "1700006520",
+            "--width",
+            "800",
+            "--height",
+            "200",
+        ];
+        let arguments: Vec<String> = times
+            .into_iter()
+            .chain([definition.as_str(), "LINE1:x#ff0000"])
+            .map(str::to_owned)
+            .collect();
+        let png = graph(&arguments).unwrap();
+        assert!(
+            png.starts_with(b"\x89PNG\r\n\x1a\n") && png.ends_with(b"IEND\xaeB`\x82"),
+            "{} bytes",
+            png.len()
+        );
+        let wrong = graph(&["LINE1:nothing#ff0000".to_owned()]).unwrap_err();
+        assert!(matches!(wrong, RrdError::Refused(_)), "{wrong}");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 
@@ -314,6 +378,7 @@ mod tests {
         let file = Path::new("/nonexistent/x");
         let gone = RrdError::Refused("opening '/nonexistent/x': No such file or directory".to_owned());
         assert_eq!(fetch(file, Consolidation::Max, 0, 60, 60), Err(gone));
+        assert!(matches!(last(file), Err(RrdError::Refused(_))));
         assert!(create(file, 60, 0, &["DS:".to_owned()]).is_err());
         assert_eq!(update(file, "1:\0"), Err(RrdError::Argument));
     }

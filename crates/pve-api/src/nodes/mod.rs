@@ -1,10 +1,10 @@
 //! `/nodes`
 
+mod charts;
 mod index;
 mod journal;
 pub(crate) mod node_row;
 pub(crate) mod qemu;
-mod rrddata;
 mod status;
 mod storage;
 mod tasks;
@@ -22,7 +22,7 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_NODES_NODE_STATUS, |call| Box::pin(status::read(call)));
     registry.bind(id::GET_NODES_NODE_JOURNAL, |call| Box::pin(journal::journal(call)));
     qemu::register(registry);
-    rrddata::register(registry);
+    charts::register(registry);
     storage::register(registry);
     tasks::register(registry);
     terminal::register(registry);

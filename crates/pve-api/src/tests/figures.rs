@@ -153,6 +153,11 @@ fn charts_come_from_the_files() {
             "pve-vm-9.0/100",
             vec![("timeframe", "day"), ("vmid", "100")],
         ),
+        (
+            "/nodes/{node}/lxc/{vmid}/rrddata",
+            "pve-vm-9.0/101",
+            vec![("timeframe", "year"), ("vmid", "101")],
+        ),
     ] {
         let file = lab.context.site.path("/var/lib/rrdcached/db").join(file);
         assert_eq!(
@@ -161,6 +166,63 @@ fn charts_come_from_the_files() {
                 500,
                 format!("RRD error: opening '{}': No such file or directory\n", file.display())
             )
+        );
+    }
+}
+
+#[test]
+fn charts_are_drawn_from_the_files() {
+    let lab = lab();
+    let record = NodeFigures {
+        time: lab.context.now(),
+        ..NodeFigures::default()
+    };
+    let rrd = Rrd::new(&lab.context);
+    rrd.update(&record.record("pve1".parse().unwrap())).unwrap();
+    let path = "/nodes/{node}/rrd";
+    let answer = lab.get(
+        "aud@pve",
+        path,
+        &[("ds", "cpu, iowait"), ("timeframe", "day"), ("cf", "MAX")],
+    );
+    let image: Vec<u8> = answer["image"]
+        .as_str()
+        .unwrap()
+        .chars()
+        .map(|c| u8::try_from(c).unwrap())
+        .collect();
+    assert!(image.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let file = lab
+        .context
+        .site
+        .path("/var/lib/rrdcached/db/pve-node-9.0/pve1_cpu_iowait.png");
+    assert_eq!(answer["filename"], file.to_str().unwrap());
+    let three = lab.call(
+        "aud@pve",
+        Verb::Get,
+        path,
+        &[("ds", "cpu,iowait,memused"), ("timeframe", "day")],
+    );
+    assert_eq!(refused(three), (500, "fixme: no color definition\n".to_owned()));
+    for (path, more, file) in [
+        ("/nodes/{node}/qemu/{vmid}/rrd", ("vmid", "100"), "pve-vm-9.0/100"),
+        ("/nodes/{node}/lxc/{vmid}/rrd", ("vmid", "100"), "pve-vm-9.0/100"),
+        (
+            "/nodes/{node}/storage/{storage}/rrd",
+            ("storage", "nfs"),
+            "pve-storage-9.0/pve1/nfs",
+        ),
+    ] {
+        let missing = lab.call(
+            "aud@pve",
+            Verb::Get,
+            path,
+            &[more, ("ds", "disk"), ("timeframe", "hour")],
+        );
+        let (status, text) = refused(missing);
+        assert!(
+            status == 500 && text.starts_with("RRD error: ") && text.contains(file),
+            "{text}"
         );
     }
 }
