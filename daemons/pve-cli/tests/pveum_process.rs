@@ -57,7 +57,9 @@ fn a_signal_waits_for_the_end_of_a_change() {
         let path = root.path().join("run/lock/pve-cfs/file-priv_shadow_cfg");
         let lock = File::options().create(true).truncate(false).write(true).open(path);
         let lock = Flock::lock(lock.unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
-        let mut child = with_default_signals(&pveum(root.path(), "user delete alice@pve")).spawn().unwrap();
+        let mut child = with_default_signals(&pveum(root.path(), "user delete alice@pve"))
+            .spawn()
+            .unwrap();
         let deadline = Instant::now() + LIMIT;
         while !file("etc/pve/user.cfg").contains("user:alice@pve:0:") {
             assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none());
