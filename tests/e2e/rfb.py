@@ -24,7 +24,7 @@ class Screen:
             header={"Cookie": session.headers["Cookie"]},
             subprotocols=["binary"],
             sslopt={"cert_reqs": ssl.CERT_NONE},
-            timeout=30,
+            timeout=120,
         )
         self._handshake(password)
 

@@ -21,7 +21,7 @@ class Terminal:
         url = f"{lab.url}/api2/json{path}/vncwebsocket?{query}".replace("https", "wss")
         headers = {key: value for key, value in lab.session(user).headers.items() if key == "Cookie"}
         self.socket = websocket.create_connection(
-            url, header=headers, subprotocols=["binary"], sslopt={"cert_reqs": ssl.CERT_NONE}, timeout=30
+            url, header=headers, subprotocols=["binary"], sslopt={"cert_reqs": ssl.CERT_NONE}, timeout=120
         )
         self.seen = b""
 

@@ -189,14 +189,14 @@ def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
     query = requests.compat.urlencode({"port": told["port"], "vncticket": told["ticket"]})
     cookie = {"Cookie": lab.session().headers["Cookie"]}
     tunnel = websocket.create_connection(
-        f"{url}?{query}", header=cookie, subprotocols=["binary"], sslopt={"cert_reqs": ssl.CERT_NONE}, timeout=60
+        f"{url}?{query}", header=cookie, subprotocols=["binary"], sslopt={"cert_reqs": ssl.CERT_NONE}, timeout=120
     )
     bridge = Bridge(tunnel)
     vncdo = pathlib.Path(sys.executable).with_name("vncdo")
     done, picture = tmp_path / "done", tmp_path / "picture.png"
     words = ["type", f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}", "key", "enter", "pause", "1", "capture", picture]
     subprocess.run(
-        [vncdo, "-t", "40", "-s", f"127.0.0.1::{bridge.port}", "-p", told["password"], *words], check=True, timeout=60
+        [vncdo, "-t", "120", "-s", f"127.0.0.1::{bridge.port}", "-p", told["password"], *words], check=True, timeout=150
     )
     assert done.exists()
     command = ["convert", picture, "-fill", "black", "+opaque", "#0000ee", "-format", "%[fx:mean.b*w*h]", "info:"]
