@@ -1,5 +1,6 @@
 //! Handlers as the request path runs them: found in the registry, called with checked parameters, in a site of their own.
 
+mod cluster;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod figures;

@@ -148,6 +148,9 @@ pub enum CfsError {
         /// What is wrong.
         reason: String,
     },
+    /// `corosync.conf` does not parse.
+    #[error(transparent)]
+    Corosync(#[from] crate::corosync::CorosyncError),
     /// A key of the status store that is empty or too long.
     #[error("illegal status key '{0}'")]
     StatusKey(String),

@@ -14,6 +14,7 @@
 //! | [`ssh`] | the way to another node as root |
 //! | [`guests`] | which guest lives where, and which number is free |
 //! | [`status`] | the status store: values that the daemons tell each other |
+//! | [`corosync`] | `corosync.conf` |
 //! | [`cluster_log`] | the cluster log |
 //! | [`datacenter`] | `datacenter.cfg`: the options that hold for all nodes |
 //! | [`error`] | what can go wrong |
@@ -22,6 +23,7 @@
 
 mod cached;
 pub mod cluster_log;
+pub mod corosync;
 pub mod datacenter;
 pub mod error;
 pub mod files;
@@ -34,6 +36,7 @@ pub mod status;
 pub mod tree;
 
 pub use cluster_log::{ClusterLog, Priority, service_name, set_service_name};
+pub use corosync::CorosyncConf;
 pub use datacenter::Datacenter;
 pub use error::CfsError;
 pub use files::{Cfs, MAX_FILE, Stamp};

@@ -2,7 +2,10 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use common::context;
@@ -41,6 +44,50 @@ fn values_are_told_and_forgotten() {
         "data for 'tasklist' too big"
     );
     status.set("tasklist", &[b' '; 32767]).unwrap();
+}
+
+/// Set for a process that is to tell values until it is killed; names its site.
+const TELL: &str = "PVE_CFS_TEST_TELL";
+
+/// A value that shows whether it is whole.
+fn value(round: u32) -> Vec<u8> {
+    format!("{round:08}").repeat(1000).into_bytes()
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_that_it_told() {
+    if let Some(root) = std::env::var_os(TELL) {
+        let status = Cfs::new(&context(Path::new(&root))).status();
+        for round in 1.. {
+            status.set("kv/network", &value(round)).unwrap();
+            println!("\n{round}");
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let status = Cfs::new(&context(dir.path())).status();
+    let mut last = 0;
+    for kills in 1..=10_u32 {
+        let mut teller = Command::new(std::env::current_exe().unwrap())
+            .args(["a_killed_daemon_loses_nothing_that_it_told", "--exact", "--nocapture"])
+            .env(TELL, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(teller.stdout.take().unwrap()).lines();
+        let mut told = lines.filter_map(|line| line.unwrap().parse::<u32>().ok());
+        let confirmed = told.find(|round| *round >= kills * 3).unwrap();
+        teller.kill().unwrap();
+        teller.wait().unwrap();
+        let found = status.of_nodes("kv/network").unwrap();
+        let (node, bytes) = found.into_iter().next().unwrap();
+        let round: u32 = String::from_utf8(bytes[..8].to_vec()).unwrap().parse().unwrap();
+        assert_eq!((node.as_str(), &bytes), ("pve1", &value(round)), "whole");
+        assert!(round >= confirmed, "{round} after {confirmed}");
+        last = round;
+    }
+    assert_eq!(status.get("kv/network").unwrap(), Some(value(last)));
+    assert_eq!(status.list("").unwrap().len(), 1, "nothing half done is listed");
+    assert!(status.of_nodes("kv/sdn").unwrap().is_empty());
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! | [`state`] | what a node remembers of a job, and its files |
 //! | [`round`] | one round of the scheduler: which jobs run |
 //! | [`realm_sync`] | synchronising realms: starting it, its jobs, which node of a cluster does one |
+//! | [`replication`] | replication jobs, and what their runs left behind; none is run |
 //! | [`error`] | what can go wrong |
 //!
 //! Not here: what backup jobs do, and the daemon's loop. Grammar of calendar events: `pve_schema::calendar`.
@@ -18,6 +19,7 @@ pub mod edit;
 pub mod error;
 pub mod jobs_cfg;
 pub mod realm_sync;
+pub mod replication;
 pub mod round;
 pub mod state;
 pub mod vzdump_job;

@@ -7,6 +7,7 @@
 //! | [`terminal`] | terminals: as text for xterm.js, and as VNC and SPICE displays; a shell of the node behind them |
 //! | [`journal`] | the log of the host, a window of it |
 //! | [`status`] | what the host is doing: CPU, memory, file system, network, kernel |
+//! | [`subscription`] | whether there is a subscription |
 //!
 //! Not here yet: network configuration, time, services and disks.
 
@@ -14,6 +15,7 @@ pub mod certificates;
 pub mod console;
 pub mod journal;
 pub mod status;
+pub mod subscription;
 pub mod terminal;
 
 pub use certificates::{NodeError, Report, fingerprint, full_name, subject, updatecerts};

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 
 use pve_schema::errno_text;
 use pve_schema::ids::Upid;
@@ -18,6 +19,15 @@ pub struct Page {
 }
 
 impl Page {
+    /// A part of a log file: `limit` lines from the 0-based line `start`, all of them if `limit` is 0. A missing file is
+    /// told of in the lines.
+    pub fn read(path: &Path, start: u64, limit: u64) -> Self {
+        match File::open(path) {
+            Ok(file) => read_lines(BufReader::new(file), start, limit).unwrap_or_else(|error| unreadable(&error)),
+            Err(error) => unreadable(&error),
+        }
+    }
+
     /// A single line that says something about the log rather than from it.
     fn note(text: String) -> Self {
         Self {
@@ -28,13 +38,9 @@ impl Page {
 }
 
 impl TaskList {
-    /// A part of a task's log: `limit` lines from the 0-based line `start`, all of them if `limit` is 0. A missing log
-    /// is told of in the lines.
+    /// A part of a task's log, as [`Page::read`] has it.
     pub fn read_log(&self, upid: &Upid, start: u64, limit: u64) -> Page {
-        match File::open(self.log_path(upid)) {
-            Ok(file) => read_lines(BufReader::new(file), start, limit).unwrap_or_else(|error| unreadable(&error)),
-            Err(error) => unreadable(&error),
-        }
+        Page::read(&self.log_path(upid), start, limit)
     }
 
     /// Whether a task has a log at all.

@@ -1,6 +1,7 @@
 //! `/cluster`
 
 mod backup;
+mod config;
 mod jobs;
 mod log;
 mod nextid;
@@ -10,7 +11,7 @@ mod status;
 mod tasks;
 
 use pve_contract::id;
-use pve_rest::{ApiResult, Call, Registry};
+use pve_rest::{ApiResult, Registry};
 use serde_json::{Value, json};
 
 /// What is below `/cluster` (reference 04 §15.1).
@@ -40,8 +41,9 @@ const ENTRIES: [&str; 21] = [
 
 /// Binds the handlers below this folder.
 pub(crate) fn register(registry: &mut Registry) {
-    registry.bind(id::GET_CLUSTER, |call| Box::pin(index(call)));
+    registry.bind(id::GET_CLUSTER, |_call| Box::pin(index(&ENTRIES)));
     backup::register(registry);
+    config::register(registry);
     jobs::register(registry);
     registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
@@ -51,7 +53,8 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_CLUSTER_TASKS, |call| Box::pin(tasks::list(call)));
 }
 
-async fn index(_call: Call) -> ApiResult {
-    let rows: Vec<Value> = ENTRIES.iter().map(|name| json!({ "name": name })).collect();
+/// What is below a path.
+async fn index(entries: &[&str]) -> ApiResult {
+    let rows: Vec<Value> = entries.iter().map(|name| json!({ "name": name })).collect();
     Ok(Value::from(rows).into())
 }

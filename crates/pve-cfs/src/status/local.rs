@@ -1,59 +1,33 @@
-//! The status store: values that the daemons of a node tell each other (reference 04 §2, §3).
-//!
-//! A file per key below `/run/pve-cluster/status`, written by root's daemons, readable by the web side, lost at reboot.
-//! Where a cluster file system is mounted this store still holds the node's own values only.
+//! The status store of one node: a file per key below `/run/pve-cluster/status`, 0640 root:www-data in a directory
+//! 0750, each replaced as a whole. No daemon holds any of it, so the end of one loses nothing; a reboot loses all.
 
-use std::any::Any;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use nix::unistd::{geteuid, gettid};
-use pve_schema::{Context, Site, errno_text, text};
+use pve_schema::{Site, errno_text, text};
 
-use crate::Cfs;
-use crate::cached::FILES;
+use super::Told;
 use crate::error::{CfsError, shown};
 use crate::path::is_temporary;
 
-/// First size that is too big (reference 04 §1.4).
-const MAX_VALUE: usize = 32 * 1024;
 /// Longest file name that file systems take.
 const MAX_NAME: usize = 200;
 /// The run directory that the daemons share.
 pub(crate) const RUN_DIR: &str = "/run/pve-cluster";
 
-/// The status store of one site.
+/// The store of one site.
 #[derive(Debug, Clone)]
-pub struct StatusStore {
-    context: Context,
+pub(super) struct LocalStore {
+    pub(super) site: Site,
 }
 
-/// A value, and when it was told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
-    /// The key.
-    pub key: String,
-    /// The value.
-    pub value: Vec<u8>,
-    /// When it was set, Unix seconds of the machine's clock.
-    pub at: i64,
-}
-
-impl Cfs {
-    /// The status store of this node.
-    pub fn status(&self) -> StatusStore {
-        StatusStore {
-            context: self.context.clone(),
-        }
-    }
-}
-
-impl StatusStore {
-    fn dir(&self) -> PathBuf {
-        self.context.site.path(RUN_DIR).join("status")
+impl LocalStore {
+    /// Where the files are. Each is set by a rename and unset by a removal, so the directory's own stamp tells of changes.
+    pub(super) fn dir(&self) -> PathBuf {
+        self.site.path(RUN_DIR).join("status")
     }
 
     fn file(&self, key: &str) -> Result<PathBuf, CfsError> {
@@ -64,24 +38,13 @@ impl StatusStore {
         Ok(self.dir().join(name))
     }
 
-    /// Sets a value: `set("tasklist", json)`.
-    ///
-    /// # Errors
-    /// [`CfsError::StatusTooBig`], [`CfsError::StatusKey`], [`CfsError::MakeDir`], [`CfsError::Write`].
-    pub fn set(&self, key: &str, value: &[u8]) -> Result<(), CfsError> {
-        if value.len() >= MAX_VALUE {
-            return Err(CfsError::StatusTooBig(key.to_owned()));
-        }
+    pub(super) fn set(&self, key: &str, value: &[u8]) -> Result<(), CfsError> {
         let path = self.file(key)?;
-        ensure_run_dir(&self.context.site, &self.dir())?;
-        replace(&self.context.site, &path, value)
+        ensure_run_dir(&self.site, &self.dir())?;
+        replace(&self.site, &path, value)
     }
 
-    /// Forgets a value.
-    ///
-    /// # Errors
-    /// [`CfsError::StatusKey`], [`CfsError::Remove`].
-    pub fn unset(&self, key: &str) -> Result<(), CfsError> {
+    pub(super) fn unset(&self, key: &str) -> Result<(), CfsError> {
         let path = self.file(key)?;
         match fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(CfsError::Remove {
@@ -92,32 +55,11 @@ impl StatusStore {
         }
     }
 
-    /// A value, `None` if it was never told.
-    ///
-    /// # Errors
-    /// [`CfsError::StatusKey`], [`CfsError::Read`].
-    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CfsError> {
+    pub(super) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, CfsError> {
         Ok(read(&self.file(key)?)?.map(|(value, _)| value))
     }
 
-    /// What `make` makes of all values whose key starts with `prefix`, from memory if no value was set since: each is
-    /// set by a rename, so the directory's own stamp tells.
-    ///
-    /// # Errors
-    /// As [`StatusStore::list`].
-    pub fn cached<T: Any + Send + Sync>(
-        &self,
-        prefix: &'static str,
-        make: impl FnOnce(Vec<Told>) -> T,
-    ) -> Result<Arc<T>, CfsError> {
-        FILES.get(self.dir(), prefix, |_| Ok(make(self.list(prefix)?)))
-    }
-
-    /// All values whose key starts with `prefix`, in order of the keys: `rrd/` for the figures.
-    ///
-    /// # Errors
-    /// [`CfsError::Read`].
-    pub fn list(&self, prefix: &str) -> Result<Vec<Told>, CfsError> {
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<Told>, CfsError> {
         let dir = self.dir();
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,

@@ -1,6 +1,7 @@
 //! `GET /cluster/resources` (reference 04 §15.2): everything there is, in one list that all clients poll.
-//!
-//! Not here yet: states of the high-availability manager, zones and fabrics of software-defined networks.
+
+mod ha;
+mod networks;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,8 @@ use pve_storage::{StorageConfig, Storages};
 use serde_json::{Map, Value, json};
 
 use crate::nodes::node_row::node_row;
+use ha::HaStates;
+use networks::Networks;
 
 type Row = Map<String, Value>;
 
@@ -52,8 +55,13 @@ pub(super) async fn list(call: Call) -> ApiResult {
         if shows("storage") {
             view.add_storages(&mut rows, &Storages::open(&call.context)?);
         }
-        if wanted.is_none() {
-            view.add_local_networks(&mut rows);
+        if shows("sdn") {
+            let networks = Networks::load(&view.cfs.status())?;
+            let may = |privilege: &str, path: &str| view.may(privilege, path);
+            rows.extend(networks.sdn_rows(may));
+            if wanted.is_none() {
+                rows.extend(networks.rows(&view.nodes, may));
+            }
         }
         Ok::<_, ApiError>(Value::from(rows).into())
     })
@@ -65,7 +73,7 @@ struct View {
     access: AccessControl,
     who: AuthId,
     cfs: Cfs,
-    own: NodeName,
+    ha: HaStates,
     nodes: Vec<NodeName>,
     guests: Vec<GuestEntry>,
     records: ToldRecords,
@@ -77,7 +85,7 @@ impl View {
         Ok(Self {
             access: AccessControl::load(&call.context)?,
             who: call.auth_id(),
-            own: call.context.site.node.clone(),
+            ha: HaStates::load(&cfs)?,
             nodes: cfs.nodes()?,
             guests: cfs.guests()?,
             records: ToldRecords::load(&cfs, call.context.now())?,
@@ -125,6 +133,9 @@ impl View {
             }
             let options = self.cfs.listed_options(entry)?;
             let mut row = guest_row(entry, self.guest_record(entry), &options);
+            if let Some(state) = self.ha.of_guest(entry) {
+                row.insert("hastate".to_owned(), state.into());
+            }
             let pool = self.access.config().pool_of(entry.vmid.get().into());
             if let Some(pool) = pool.filter(|pool| self.may("Pool.Audit", &format!("/pool/{pool}"))) {
                 row.insert("pool".to_owned(), pool.into());
@@ -135,23 +146,22 @@ impl View {
     }
 
     fn add_nodes(&self, rows: &mut Vec<Row>) -> Result<(), ApiError> {
+        let facts = self.cfs.status().of_nodes("kv/static-info")?;
         for node in &self.nodes {
             let audit = self.may("Sys.Audit", &format!("/nodes/{node}"));
             let online = self.cfs.is_online(node.as_str())?;
-            let mut row = node_row(
-                node.as_str(),
-                self.records.get(&Subject::Node(node.clone())),
-                online,
-                audit,
-            );
-            if *node == self.own {
-                let told = self.cfs.status().get("kv/static-info")?.unwrap_or_default();
-                let told: Value = serde_json::from_slice(&told).unwrap_or_default();
-                for key in ["cgroup-mode", "host-arch"] {
-                    if let Some(value) = told.get(key) {
-                        row.insert(key.to_owned(), value.clone());
-                    }
+            let record = self.records.get(&Subject::Node(node.clone()));
+            let mut row = node_row(node.as_str(), record, online, audit);
+            let told = facts
+                .get(node)
+                .and_then(|told| serde_json::from_slice::<Value>(told).ok());
+            for key in ["cgroup-mode", "host-arch"] {
+                if let Some(value) = told.as_ref().and_then(|told| told.get(key)) {
+                    row.insert(key.to_owned(), value.clone());
                 }
+            }
+            if let Some(state) = self.ha.of_node(node.as_str()) {
+                row.insert("hastate".to_owned(), state.into());
             }
             rows.push(row);
         }
@@ -168,23 +178,6 @@ impl View {
                 rows.push(storage_row(config, node, self.records.get(&subject)));
             }
         }
-    }
-
-    /// The network of each node's own bridges, which needs no software-defined network.
-    fn add_local_networks(&self, rows: &mut Vec<Row>) {
-        if !self.may("SDN.Audit", "/sdn/zones/localnetwork") {
-            return;
-        }
-        rows.extend(self.nodes.iter().map(|node| {
-            object(json!({
-                "id": format!("network/{node}/zone/localnetwork"),
-                "type": "network",
-                "network-type": "zone",
-                "network": "localnetwork",
-                "node": node.as_str(),
-                "status": "ok",
-            }))
-        }));
     }
 }
 
@@ -203,11 +196,14 @@ pub(crate) fn guest_row(entry: &GuestEntry, record: Option<&Told>, options: &BTr
         row.insert("name".to_owned(), name.into());
     }
     row.extend(GUEST_FIGURES.map(|(key, at)| (key.to_owned(), record.number(at))));
-    let host_memory = match entry.kind {
-        GuestKind::Qemu => record.number(guest::HOST_MEMORY),
-        GuestKind::Lxc => 0.into(),
-    };
-    row.insert("memhost".to_owned(), host_memory);
+    // Nodes of releases before 9.0 do not tell.
+    if record.has(guest::HOST_MEMORY) {
+        let host_memory = match entry.kind {
+            GuestKind::Qemu => record.number(guest::HOST_MEMORY),
+            GuestKind::Lxc => 0.into(),
+        };
+        row.insert("memhost".to_owned(), host_memory);
+    }
     row
 }
 
@@ -276,7 +272,7 @@ impl PoolSum {
 }
 
 /// The map of a JSON object.
-fn object(value: Value) -> Row {
+pub(super) fn object(value: Value) -> Row {
     match value {
         Value::Object(map) => map,
         _ => Row::new(),
@@ -295,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Reference 04 §20, vectors 32 and 34.
+    /// Reference 04 §20, vectors 32 to 34.
     #[test]
     fn a_guest_shows_what_its_record_says() {
         let record = "0:db:stopped:0:1700000000:2:U:2147483648:U:34359738368:0:U:U:U:U:U:U:U:U:U:U:U";
@@ -304,6 +300,14 @@ mod tests {
             json!({"cpu":0,"disk":0,"diskread":0,"diskwrite":0,"id":"qemu/101","maxcpu":2,
                 "maxdisk":34_359_738_368_i64,"maxmem":2_147_483_648_i64,"mem":0,"memhost":0,"name":"db","netin":0,
                 "netout":0,"node":"pve1","status":"stopped","template":0,"type":"qemu","uptime":0,"vmid":101})
+        );
+        let before_9 = "50:db:running:0:1700000000:2:0.5:10:5:20:0:1:2:3:4";
+        let row = guest_row(&vm(102), Told::parse(before_9).as_ref(), &BTreeMap::new());
+        assert_eq!(
+            Value::from(row),
+            json!({"cpu":0.5,"disk":0,"diskread":3,"diskwrite":4,"id":"qemu/102","maxcpu":2,"maxdisk":20,"maxmem":10,
+                "mem":5,"name":"db","netin":1,"netout":2,"node":"pve1","status":"running","template":0,"type":"qemu",
+                "uptime":50,"vmid":102})
         );
         assert_eq!(
             Value::from(guest_row(&vm(103), None, &BTreeMap::new())),
