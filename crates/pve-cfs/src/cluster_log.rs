@@ -199,14 +199,15 @@ impl ClusterLog {
             msg: clean(message),
         };
         loop {
-            let mut line = serde_json::to_string(&entry).unwrap_or_default();
+            let mut line = ascii_json(&serde_json::to_string(&entry).unwrap_or_default());
             let excess = (line.len() + 1).saturating_sub(MAX_ENTRY);
             if excess == 0 || entry.msg.is_empty() {
                 line.push('\n');
                 return line;
             }
-            // One byte of the message is at least one byte of the line, so this ends; a cut never splits a character.
-            let mut end = entry.msg.len().saturating_sub(excess);
+            // A byte of the message is one byte of the line at least and six at most, so this ends, and not too early; a
+            // cut never splits a character.
+            let mut end = entry.msg.len().saturating_sub(excess.div_ceil(6));
             while !entry.msg.is_char_boundary(end) {
                 end -= 1;
             }
@@ -320,9 +321,44 @@ pub fn ascii(text: &str) -> String {
     out
 }
 
+/// JSON with `\uXXXX` for what is not ASCII, as upstream's log has it; nothing in it is beyond U+FFFF.
+fn ascii_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reference 04 §20, last line: as upstream's `.clusterlog` has it, and what a client makes of that.
+    #[test]
+    fn entries_are_ascii_and_nothing_is_lost_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Cfs::new(&pve_testing::context(dir.path(), "pve1")).cluster_log();
+        for (message, kept, read) in [
+            ("say \"hi\"\n", r##"say \"hi\"#010"##, "say \"hi\"#010"),
+            ("\t", "#009", "#009"),
+            ("grün €", r"gr\u00fcn \u20ac", "grün €"),
+            ("\u{7f}a\u{1f600}b", "#127ab", "#127ab"),
+        ] {
+            let line = log.line(7, Priority::Info, "pvedaemon", "root@pam", message);
+            assert!(
+                line.contains(&format!("\"msg\":\"{kept}\"")) && line.is_ascii(),
+                "{line}"
+            );
+            assert_eq!(serde_json::from_str::<LogEntry>(&line).unwrap().msg, read);
+        }
+        let long = log.line(7, Priority::Info, "pvedaemon", "root@pam", &"ü".repeat(4000));
+        assert!((MAX_ENTRY - 20..=MAX_ENTRY).contains(&long.len()), "{}", long.len());
+    }
 
     /// Reference 04 §20, last line.
     #[test]
