@@ -121,6 +121,16 @@ pub fn datacenter_cfg(data: &[u8]) {
     assert!(again.iter().eq(config.iter()), "{config:?}");
 }
 
+/// `corosync.conf`.
+pub fn corosync_conf(data: &[u8]) {
+    let Ok(conf) = pve_cfs::CorosyncConf::parse(data) else {
+        return;
+    };
+    let once = conf.print();
+    let again = pve_cfs::CorosyncConf::parse(once.as_bytes());
+    assert_eq!(again.map(|conf| conf.main), Ok(conf.main), "{once}");
+}
+
 /// `/etc/vzdump.conf`.
 pub fn vzdump_conf(data: &[u8]) {
     let conf = Conf::parse(&text(data));

@@ -77,6 +77,7 @@ targets! {
     files::jobs_cfg,
     files::domains_cfg,
     files::datacenter_cfg,
+    files::corosync_conf,
     files::vzdump_conf,
     files::qemu_config,
     files::qemu_values,

@@ -155,10 +155,14 @@ struct Lease {
 
 impl Lease {
     fn start(path: PathBuf) -> Self {
+        Self::renewed_every(RENEW_EVERY, path)
+    }
+
+    fn renewed_every(pause: Duration, path: PathBuf) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
         let renewed = path.clone();
         let spawned = std::thread::Builder::new().name("cfs-lease".to_owned()).spawn(move || {
-            while stopped.recv_timeout(RENEW_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 let seconds = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
                 if let Err(error) = touch(&renewed, seconds) {
@@ -207,6 +211,22 @@ mod tests {
                 "timeout {timeout}: {pauses:?}"
             );
         }
+    }
+
+    /// Reference 04 §1.7: the holder moves the directory's time forward, long before 120 s are over.
+    #[test]
+    fn a_lock_that_is_held_is_renewed_until_it_is_given_back() {
+        const { assert!(RENEW_EVERY.as_secs() * 3 < 120) };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("domain-ha");
+        fs::create_dir(&path).unwrap();
+        touch(&path, 1_000_000).unwrap();
+        let mtime = || fs::metadata(&path).unwrap().modified().unwrap();
+        let old = mtime();
+        let lease = Lease::renewed_every(Duration::from_millis(5), path.clone());
+        pve_testing::wait_for("the lease is renewed", || mtime() > old);
+        drop(lease);
+        assert!(!path.exists());
     }
 
     /// The way of a cluster file system works on any directory, as long as nobody crashes.
