@@ -19,7 +19,7 @@
 //! | 64–75 | `permissions::tests` |
 //! | 76–89 | `pve-api` `tests/access.rs` |
 //! | 91 | `pve-api` `tests/realms.rs` |
-//! | 92 | `ldap::sync::rules::tests` |
+//! | 92 | `pve-api` `tests/realms.rs` |
 //! | 93 | `domains::edit::tests` |
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
