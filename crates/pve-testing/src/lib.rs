@@ -9,6 +9,7 @@
     reason = "a test that cannot be set up has failed, and says why"
 )]
 
+pub mod fleet;
 pub mod guest;
 
 #[doc(hidden)]
