@@ -3,6 +3,7 @@
 //! The directory that holds a guest's config decides which node owns the guest (reference 04 §1.1). What is in the
 //! config is the affair of the guest crates.
 
+use std::any::Any;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -147,6 +148,27 @@ impl Cfs {
         let path = Self::guest_config_path(guest.kind, &guest.node, guest.vmid);
         let text = self.read(&path)?.unwrap_or_default();
         Ok(options(&String::from_utf8_lossy(&text), names))
+    }
+
+    /// What `make` makes of a guest's config (`None` for no file), from memory if the file is as it was. `what` tells apart
+    /// what different callers make of one config.
+    ///
+    /// # Errors
+    /// As [`Cfs::read`].
+    pub fn cached_guest<T, F>(
+        &self,
+        kind: GuestKind,
+        node: &NodeName,
+        vmid: VmId,
+        what: &'static str,
+        make: F,
+    ) -> Result<Arc<T>, CfsError>
+    where
+        T: Any + Send + Sync,
+        F: FnOnce(Option<&[u8]>) -> T,
+    {
+        let path = Self::guest_config_path(kind, node, vmid);
+        GUESTS.get(self.full_path(&path)?, what, |_| Ok(make(self.read(&path)?.as_deref())))
     }
 
     /// The options that the list of all guests shows, `tags` and `lock`; from memory for a config that is as it was,

@@ -9,7 +9,7 @@
 //! | [`journal`] | where the words about an operation go |
 //! | [`files`] | the config files: lock, read, write |
 //! | [`runtime`] | names of the runtime files of a VM |
-//! | [`process`] | whether a VM runs |
+//! | [`process`], `small` | whether a VM runs; reading the kernel's small files |
 //! | `network` | taps and bridges |
 //! | [`qmp`] | the monitor and the guest agent |
 //! | [`console`] | VNC for one client |
@@ -24,9 +24,11 @@
 //! | `tags` | which tags may be given |
 //! | [`tasks`] | all of that as tasks |
 //! | [`status`] | what lists and status pages show |
+//! | [`balloon`] | setting the balloons of many VMs |
 //! | [`events`] | what follows when a VM ends by itself |
 
 pub mod accel;
+pub mod balloon;
 pub mod cleanup;
 pub mod command;
 pub mod config;
@@ -48,6 +50,7 @@ pub mod reconfigure;
 pub mod resize;
 pub mod restored;
 pub mod runtime;
+mod small;
 pub mod start;
 pub mod status;
 mod tags;

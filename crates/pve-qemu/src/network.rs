@@ -23,8 +23,13 @@ const DEFAULT_MTU: u32 = 1500;
 
 /// The kernel's name of a card's tap; an instance mark stands in front of it.
 pub(crate) fn tap_name(site: &Site, vmid: VmId, number: u8) -> String {
+    format!("{}{number}", tap_prefix(site, vmid))
+}
+
+/// What the names of a VM's network devices on the host begin with; a number follows.
+pub(crate) fn tap_prefix(site: &Site, vmid: VmId) -> String {
     let mark = site.instance.as_ref().map_or("", |instance| instance.as_str());
-    format!("{mark}tap{vmid}i{number}")
+    format!("{mark}tap{vmid}i")
 }
 
 /// Why a card cannot be plugged in.

@@ -3,10 +3,12 @@
 //! A pid file alone proves nothing – the number may belong to another process by now, even to another instance's QEMU –
 //! so the process must be a QEMU that was told to write exactly this pid file.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +17,7 @@ use pve_schema::Site;
 use pve_schema::ids::VmId;
 
 use crate::runtime::Runtime;
+use crate::small;
 
 /// How often a wait looks again; short against anything a user waits for, long against the cost of reading `/proc`.
 const POLL: Duration = Duration::from_millis(50);
@@ -65,25 +68,29 @@ pub struct Stat {
     pub ticks: u64,
     /// Start time, in clock ticks since boot.
     pub started: u64,
+    /// Pages in memory.
+    pub resident: u64,
 }
 
 impl Stat {
     /// Reads a process's state; `None` when there is no such process.
     pub fn read(pid: i32) -> Option<Self> {
-        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        let mut buffer = [0; 1024];
+        Self::parse(small::read(Path::new(&format!("/proc/{pid}/stat")), &mut buffer)?)
     }
 
     /// The command name is in parentheses and may itself hold any character, so the last `)` ends it.
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        // Fields 14, 15 (utime, stime) and 22 (starttime), counted from 1; the state is the third.
-        let numbers: Vec<&str> = fields.collect();
-        let number = |field: usize| numbers.get(field - 4)?.parse::<u64>().ok();
+        // Counted from 1 the state is the third field; 14 and 15 are utime and stime, 22 starttime, 24 rss.
+        let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
+        let ticks = number(10)?.saturating_add(number(0)?);
         Some(Self {
             state,
-            ticks: number(14)?.saturating_add(number(15)?),
-            started: number(22)?,
+            ticks,
+            started: number(6)?,
+            resident: number(1)?,
         })
     }
 
@@ -94,14 +101,49 @@ impl Stat {
 
 /// The VM's process; `None` when it does not run.
 pub fn find(site: &Site, vmid: VmId) -> Option<Process> {
+    look(site, vmid).map(|(process, _)| process)
+}
+
+/// The VM's process and its state; `None` when it does not run.
+pub(crate) fn look(site: &Site, vmid: VmId) -> Option<(Process, Stat)> {
     let pid_file = Runtime::new(site, vmid).pid_file();
-    let pid: i32 = fs::read_to_string(&pid_file).ok()?.trim().parse().ok()?;
+    let mut buffer = [0; 32];
+    let pid: i32 = small::read(&pid_file, &mut buffer)?.trim().parse().ok()?;
     let stat = Stat::read(pid)?;
-    let ours = !stat.is_dead() && pid_file_of(&read_arguments(pid)?)? == pid_file;
-    ours.then_some(Process {
+    let process = Process {
         pid,
         started: stat.started,
-    })
+    };
+    let ours = !stat.is_dead() && KNOWN.is_of(process, &pid_file);
+    ours.then_some((process, stat))
+}
+
+/// The processes that were last found to be VMs, by pid file. What a process was told when it started it stays.
+static KNOWN: Known = Known(Mutex::new(BTreeMap::new()));
+
+/// More VMs than any node has: above that all is forgotten and found anew.
+const MAX_KNOWN: usize = 10_000;
+
+struct Known(Mutex<BTreeMap<PathBuf, Process>>);
+
+impl Known {
+    /// Whether a process is the QEMU that was told to write this pid file.
+    fn is_of(&self, process: Process, pid_file: &Path) -> bool {
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().get(pid_file) == Some(&process) {
+            return true;
+        }
+        let told = read_arguments(process.pid).and_then(|arguments| pid_file_of(&arguments));
+        let is_of = told.as_deref() == Some(pid_file);
+        if is_of {
+            let mut known = known();
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(pid_file.to_owned(), process);
+        }
+        is_of
+    }
 }
 
 /// Whether the VM runs.
@@ -160,11 +202,12 @@ mod tests {
 
     #[test]
     fn a_command_name_may_hold_parentheses() {
-        let line = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 30 5 6 20 0 1 0 4711 0 0";
+        let line = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 30 5 6 20 0 1 0 4711 0 42 0";
         let expected = Stat {
             state: 'S',
             ticks: 180,
             started: 4711,
+            resident: 42,
         };
         assert_eq!(Stat::parse(line), Some(expected));
         assert_eq!(Stat::parse("7 (a"), None);

@@ -15,9 +15,9 @@ use serde_json::Value;
 
 /// Most bytes of one message: far above the largest real one (the guest's 1 MiB of a file as base64, or all block
 /// statistics), far below what would hurt.
-const MAX_MESSAGE: usize = 16 << 20;
+pub(super) const MAX_MESSAGE: usize = 16 << 20;
 /// How long to wait before a busy socket is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 /// The agent's frame mark: never part of UTF-8.
 const FRAME_MARK: u8 = 0xff;
 
@@ -160,17 +160,21 @@ impl Link {
     }
 }
 
-/// A blocking connect would wait without limit while the peer's backlog is full, so the socket does not block for it.
 fn connect_once(path: &Path) -> Result<UnixStream, Errno> {
-    let address = UnixAddr::new(path)?;
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(socket.as_raw_fd(), &address)?;
-    let stream = UnixStream::from(socket);
+    let stream = connect_nonblocking(path)?;
     stream
         .set_nonblocking(false)
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     Ok(stream)
+}
+
+/// A blocking connect would wait without limit while the peer's backlog is full, so the socket does not block for it.
+pub(super) fn connect_nonblocking(path: &Path) -> Result<UnixStream, Errno> {
+    let address = UnixAddr::new(path)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(UnixStream::from(socket))
 }
 
 fn time_left(deadline: Instant) -> Result<Duration, LinkError> {
@@ -182,7 +186,7 @@ fn time_left(deadline: Instant) -> Result<Duration, LinkError> {
 }
 
 /// Whether another attempt makes sense; the deadline ends the attempts.
-fn retriable(error: io::Error) -> Result<(), LinkError> {
+pub(super) fn retriable(error: io::Error) -> Result<(), LinkError> {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => Ok(()),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Err(LinkError::Closed),

@@ -3,11 +3,14 @@
 //! A [`Qmp`] is one batch of commands: it connects when the first command is sent and closes when it is dropped, because
 //! QEMU serves one client at a time. Nothing is sent to a VM that does not run.
 //!
+//! All monitors of a node at once are asked by [`many`].
+//!
 //! The guest agent's socket speaks nearly the same and lives in [`agent`]. Why the connection is written here and the
 //! message types come from `qapi-spec` is told in `docs/decisions/0010-qmp.md`.
 
 pub mod agent;
 mod link;
+pub(crate) mod many;
 mod timeouts;
 
 use std::path::Path;

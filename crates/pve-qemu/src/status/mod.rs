@@ -1,32 +1,46 @@
-//! What lists and status pages show of VMs (reference 06b §4).
+//! What lists and status pages show of VMs (reference 06b §4, 04 §14.2).
 //!
-//! The plain fields come from the config and from `/proc`; with [`Detail::Full`] the monitors are asked too, all at the
-//! same time and for no longer than two seconds, so that a VM that hangs costs nobody its own fields.
+//! The plain fields come from the config, from `/proc` and from control groups; with [`Detail::Full`] the monitors are
+//! asked too, all at the same time and for no longer than two seconds, so that a VM that hangs costs nobody its own
+//! fields. The status daemon does this for all VMs every ten seconds: what lies in files that did not change is kept in
+//! memory ([`configured`]), and nothing is read twice.
+//!
+//! | module | holds |
+//! |---|---|
+//! | here | [`Survey`]: the rows |
+//! | [`configured`] | what the config alone says |
+//! | [`cpu`] | how busy a process is |
+//! | [`control_group`] | memory and pressure |
+//! | [`monitor`] | what only the monitor knows |
+//! | [`traffic`] | network counters |
 
+mod configured;
+mod control_group;
 mod cpu;
 mod monitor;
 mod traffic;
 
 use std::collections::BTreeMap;
-use std::fs;
 
-use pve_guest::GuestConfig;
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Site};
 use serde_json::{Map, Value, json};
 
-use crate::config::{Boot, DriveKey, VmConfig};
+use crate::config::VmConfig;
 use crate::files::{self, FileError};
-use crate::network::tap_name;
-use crate::process::{self, Stat};
+use crate::network::tap_prefix;
+use crate::process::{self, Process, Stat};
+use crate::qmp::QmpError;
 use crate::runtime::Runtime;
 
+use configured::Configured;
+use control_group::{ControlGroups, Group, PRESSURES};
 use cpu::{HostClock, Samples};
-use monitor::Answers;
+use monitor::{Answers, Asked};
 use traffic::Traffic;
 
-/// How many monitors are asked at once; each costs a thread for up to two seconds.
-const MAX_ASKED: usize = 256;
+/// The fields of one VM.
+pub type Row = Map<String, Value>;
 
 /// How much is to be found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,35 +51,55 @@ pub enum Detail {
     Full,
 }
 
-/// The rows of a list. A VM whose config vanished meanwhile is left out. `complete` says that these are all VMs of the
-/// node.
-pub fn list(context: &Context, vmids: &[VmId], detail: Detail, complete: bool) -> Vec<Map<String, Value>> {
-    let answers = match detail {
-        Detail::Plain => BTreeMap::new(),
-        Detail::Full => ask_all(&context.site, vmids),
-    };
-    let mut host = Host::read(&context.site);
-    let rows = vmids
+/// What was seen of VMs.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Their rows. A VM whose config vanished meanwhile is left out.
+    pub rows: BTreeMap<VmId, Row>,
+    /// Those whose monitor did not answer to the end, and why: their rows lack fields.
+    pub silent: BTreeMap<VmId, QmpError>,
+}
+
+/// Looks at VMs. `complete` says that these are all VMs of the node.
+pub fn survey(context: &Context, vmids: &[VmId], detail: Detail, complete: bool) -> Survey {
+    let site = &context.site;
+    let mut running: BTreeMap<VmId, (Process, Stat)> = vmids
         .iter()
-        .filter_map(|vmid| {
-            let config = files::load(context, *vmid).ok()?;
-            Some(host.row(*vmid, &config, detail, answers.get(vmid)))
-        })
+        .filter_map(|vmid| Some((*vmid, process::look(site, *vmid)?)))
         .collect();
+    let mut asked = match detail {
+        Detail::Plain => Asked::default(),
+        Detail::Full => Asked::ask(site, running.keys().copied()),
+    };
+    let mut host = Host::read(site);
+    let mut rows = BTreeMap::new();
+    for vmid in vmids {
+        if let Some(config) = configured::of(context, *vmid) {
+            let answers = asked.answers.remove(vmid);
+            rows.insert(*vmid, host.row(*vmid, &config, detail, running.remove(vmid), answers));
+        }
+    }
     host.samples.store(complete);
-    rows
+    Survey {
+        rows,
+        silent: asked.silent,
+    }
+}
+
+/// The rows of a list, as [`survey`] sees them.
+pub fn list(context: &Context, vmids: &[VmId], detail: Detail, complete: bool) -> Vec<Row> {
+    survey(context, vmids, detail, complete).rows.into_values().collect()
 }
 
 /// The status page of one VM.
 ///
 /// # Errors
 /// When there is no such VM.
-pub fn current(context: &Context, vmid: VmId) -> Result<Map<String, Value>, FileError> {
+pub fn current(context: &Context, vmid: VmId) -> Result<Row, FileError> {
     let config = files::load(context, vmid)?;
-    let answers = Answers::ask(&context.site, vmid);
-    let mut host = Host::read(&context.site);
-    let mut row = host.row(vmid, &config, Detail::Full, answers.as_ref());
-    host.samples.store(false);
+    let mut rows = survey(context, &[vmid], Detail::Full, false).rows;
+    // Its config vanished a moment ago: what it said still counts.
+    let mut row = rows.remove(&vmid).unwrap_or_default();
     let vm = VmConfig::new(&config.main);
     // The high-availability manager is not part of the suite yet: it manages nothing.
     row.insert("ha".to_owned(), json!({ "managed": 0 }));
@@ -82,119 +116,94 @@ pub fn current(context: &Context, vmid: VmId) -> Result<Map<String, Value>, File
     Ok(row)
 }
 
-/// Asks all monitors at once.
-fn ask_all(site: &Site, vmids: &[VmId]) -> BTreeMap<VmId, Answers> {
-    let running: Vec<VmId> = vmids
-        .iter()
-        .copied()
-        .filter(|vmid| process::is_running(site, *vmid))
-        .collect();
-    let mut all = BTreeMap::new();
-    for some in running.chunks(MAX_ASKED) {
-        let answers = std::thread::scope(|scope| {
-            let threads: Vec<_> = some
-                .iter()
-                .map(|vmid| (*vmid, scope.spawn(|| Answers::ask(site, *vmid))))
-                .collect();
-            let join = |(vmid, thread): (VmId, std::thread::ScopedJoinHandle<'_, Option<Answers>>)| {
-                Some((vmid, thread.join().ok()??))
-            };
-            threads.into_iter().filter_map(join).collect::<Vec<_>>()
-        });
-        all.extend(answers);
-    }
-    all
-}
-
 /// What is read of the host once for all rows.
 struct Host<'a> {
     site: &'a Site,
     clock: HostClock,
     samples: Samples,
     traffic: BTreeMap<String, Traffic>,
+    groups: ControlGroups,
+    page: u64,
 }
 
 impl<'a> Host<'a> {
     fn read(site: &'a Site) -> Self {
+        let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
         Self {
             site,
             clock: HostClock::read(),
             samples: Samples::load(site),
             traffic: traffic::read(),
+            groups: ControlGroups::of(site),
+            page: page.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096),
         }
     }
 
     fn row(
         &mut self,
         vmid: VmId,
-        config: &GuestConfig,
+        config: &Configured,
         detail: Detail,
-        answers: Option<&Answers>,
-    ) -> Map<String, Value> {
-        let vm = VmConfig::new(&config.main);
-        let mut row = configured(vmid, vm, self.clock.cpus);
+        running: Option<(Process, Stat)>,
+        answers: Option<Answers>,
+    ) -> Row {
+        let mut row = config.row.clone();
+        let cpus = config.visible_cpus(self.clock.cpus);
+        row.insert("cpus".to_owned(), (cpus as u64).into());
         let full = detail == Detail::Full;
-        match process::find(self.site, vmid) {
-            Some(process) => self.add_running(&mut row, vmid, vm, process, full),
+        match running {
+            Some((process, stat)) => self.add_running(&mut row, vmid, cpus, process, stat, full),
             None => add_stopped(&mut row, full),
         }
         if let Some(answers) = answers {
-            let memory = vm.memory().saturating_mul(1 << 20);
             let revision = Runtime::new(self.site, vmid).machine_revision();
-            row.extend(answers.fields(memory, &revision));
+            row.extend(answers.fields(config.memory, &revision));
         }
         row
     }
 
-    fn add_running(
-        &mut self,
-        row: &mut Map<String, Value>,
-        vmid: VmId,
-        vm: VmConfig<'_>,
-        process: process::Process,
-        full: bool,
-    ) {
+    fn add_running(&mut self, row: &mut Row, vmid: VmId, cpus: f64, process: Process, stat: Stat, full: bool) {
+        // Without a control group of its own the VM takes what is resident of its process.
+        let group = self.groups.read(vmid).unwrap_or_else(|| Group {
+            memory: stat.resident.saturating_mul(self.page),
+            pressure: [0.0; 6],
+        });
+        let rate = self
+            .samples
+            .rate(process.pid, process.started, stat.ticks, cpus, self.clock);
+        let uptime = self.clock.uptime - process.started as f64 / self.clock.hertz;
         let mut set = |name: &str, value: Value| {
             row.insert(name.to_owned(), value);
         };
         set("status", "running".into());
         set("pid", process.pid.into());
-        let ticks = Stat::read(process.pid).map_or(0, |stat| stat.ticks);
-        let cpus = visible_cpus(vm, self.clock.cpus);
-        let rate = self.samples.rate(process.pid, process.started, ticks, cpus, self.clock);
         set("cpu", fraction(rate));
-        let memory = resident_memory(process.pid);
-        set("mem", memory.into());
-        set("memhost", memory.into());
-        let uptime = self.clock.uptime - process.started as f64 / self.clock.hertz;
+        set("mem", group.memory.into());
+        set("memhost", group.memory.into());
         set("uptime", (uptime.max(0.0) as u64).into());
-        let nics: Vec<(String, Traffic)> = vm
-            .net_texts()
-            .filter_map(|(number, _)| {
-                let traffic = self.traffic.get(&tap_name(self.site, vmid, number))?;
-                Some((format!("tap{vmid}i{number}"), *traffic))
-            })
-            .collect();
+        for (name, value) in PRESSURES.into_iter().zip(group.pressure) {
+            set(name, fraction(value));
+        }
+        let prefix = tap_prefix(self.site, vmid);
+        let nics: Vec<(u8, Traffic)> = traffic::of(&self.traffic, &prefix).collect();
         let total: Traffic = nics.iter().map(|(_, traffic)| *traffic).sum();
         set("netin", total.received.into());
         set("netout", total.sent.into());
         if full {
             set("qmpstatus", "running".into());
             if !nics.is_empty() {
-                let counters = |traffic: Traffic| json!({ "netin": traffic.received, "netout": traffic.sent });
-                set(
-                    "nics",
-                    nics.into_iter()
-                        .map(|(name, traffic)| (name, counters(traffic)))
-                        .collect(),
-                );
+                let counters = |(number, traffic): (u8, Traffic)| {
+                    let counters = json!({ "netin": traffic.received, "netout": traffic.sent });
+                    (format!("tap{vmid}i{number}"), counters)
+                };
+                set("nics", nics.into_iter().map(counters).collect());
             }
         }
     }
 }
 
 /// The fields of a VM that is off (reference 06b, vector 9).
-fn add_stopped(row: &mut Map<String, Value>, full: bool) {
+fn add_stopped(row: &mut Row, full: bool) {
     row.insert("status".to_owned(), "stopped".into());
     for name in ["cpu", "mem", "memhost", "uptime", "netin", "netout"] {
         row.insert(name.to_owned(), 0.into());
@@ -204,72 +213,6 @@ fn add_stopped(row: &mut Map<String, Value>, full: bool) {
         row.insert("diskread".to_owned(), 0.into());
         row.insert("diskwrite".to_owned(), 0.into());
     }
-}
-
-/// What the config alone says.
-fn configured(vmid: VmId, vm: VmConfig<'_>, host_cpus: f64) -> Map<String, Value> {
-    let mut row = Map::new();
-    let mut set = |name: &str, value: Value| {
-        row.insert(name.to_owned(), value);
-    };
-    set("vmid", vmid.get().into());
-    set(
-        "name",
-        vm.name().map_or_else(|| format!("VM {vmid}"), str::to_owned).into(),
-    );
-    set("cpus", (visible_cpus(vm, host_cpus) as u64).into());
-    set("maxmem", vm.memory().saturating_mul(1 << 20).into());
-    set("disk", 0.into());
-    set("maxdisk", boot_disk_size(vm).into());
-    if vm.flag("template", false) {
-        set("template", 1.into());
-    }
-    if vm.family("serial", 3).next().is_some() {
-        set("serial", 1.into());
-    }
-    for key in ["lock", "tags"] {
-        if let Some(text) = vm.get(key) {
-            set(key, text.into());
-        }
-    }
-    if let Some(balloon) = vm.balloon().filter(|balloon| *balloon > 0) {
-        set("balloon_min", balloon.saturating_mul(1 << 20).into());
-        set("shares", vm.section().integer("shares").unwrap_or(1000).into());
-    }
-    row
-}
-
-/// Virtual CPUs, as far as the host has that many.
-fn visible_cpus(vm: VmConfig<'_>, host_cpus: f64) -> f64 {
-    match vm.section().integer("vcpus").filter(|vcpus| *vcpus > 0) {
-        Some(vcpus) => vcpus as f64,
-        None => (vm.max_cpus() as f64).min(host_cpus),
-    }
-}
-
-/// The size of the first disk that the VM would boot from.
-fn boot_disk_size(vm: VmConfig<'_>) -> u64 {
-    let keys: Vec<DriveKey> = match vm.boot() {
-        Boot::Order(devices) => devices.iter().filter_map(|device| device.parse().ok()).collect(),
-        Boot::Legacy(_) => match vm.get("bootdisk") {
-            Some(disk) => disk.parse().into_iter().collect(),
-            None => DriveKey::all().filter(|key| key.is_bootable()).collect(),
-        },
-    };
-    let disk = keys
-        .into_iter()
-        .filter_map(|key| vm.drive(key))
-        .find(|drive| !drive.is_cdrom());
-    disk.and_then(|disk| disk.size()).unwrap_or(0)
-}
-
-/// The host's memory that the process holds. Without a control group of its own that is what is resident.
-fn resident_memory(pid: i32) -> u64 {
-    let pages = fs::read_to_string(format!("/proc/{pid}/statm")).ok();
-    let pages = pages.and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
-    let page = page.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096);
-    pages.unwrap_or(0).saturating_mul(page)
 }
 
 /// A rate as upstream prints it: zero has no decimals.

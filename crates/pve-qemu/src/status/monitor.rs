@@ -3,19 +3,39 @@
 //! Stock QEMU differs from Proxmox' build (reference 06a §7.13): the balloon's guest statistics are a property of the
 //! balloon device, and the running machine type is a property of the machine.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use pve_schema::Site;
 use pve_schema::ids::VmId;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::qmp::Qmp;
+use crate::qmp::QmpError;
+use crate::qmp::many::{self, Call, Line, Listener, Said, Script};
+use crate::runtime::Runtime;
 
 /// What all questions to one VM may take together. A VM that does not answer lacks the fields; the others are asked at
 /// the same time, so it holds up nobody.
 const BUDGET: Duration = Duration::from_secs(2);
+/// What asking all VMs may take: those that hang keep some hundred connections, and others wait for those.
+const LIMIT: Duration = Duration::from_secs(4);
 
-/// The monitor's answers, each `null` when there was none.
+/// The questions. The last one waits for disks, and those may hang.
+static QUESTIONS: LazyLock<Script> = LazyLock::new(|| {
+    let stats = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
+    Script::new([
+        ("query-status", Value::Null),
+        ("query-balloon", Value::Null),
+        ("qom-get", stats),
+        ("qom-get", json!({ "path": "/machine", "property": "type" })),
+        ("query-blockstats", Value::Null),
+    ])
+});
+
+/// The monitor's answers, each `null` (or `None`) when there was none.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Answers {
     /// `query-status`.
@@ -25,40 +45,79 @@ pub(crate) struct Answers {
     /// The balloon device's `guest-stats`.
     pub guest_stats: Value,
     /// `query-blockstats`.
-    pub blocks: Value,
+    pub blocks: Option<Vec<BlockRow>>,
     /// The machine's `type`.
     pub machine: Value,
-    /// `query-version`.
+    /// The version that the greeting tells.
     pub version: Value,
 }
 
-impl Answers {
-    /// Asks a VM; `None` when it does not answer at all.
-    pub(crate) fn ask(site: &Site, vmid: VmId) -> Option<Self> {
-        let mut qmp = Qmp::new(site, vmid).within(BUDGET);
-        let status = qmp.execute("query-status", Value::Null).ok()?;
-        // A refusal (no balloon device) leaves one field out; silence uses up the budget and so ends the questions.
-        let mut ask = |command: &str, arguments: Value| qmp.execute(command, arguments).unwrap_or_default();
-        let balloon = ask("query-balloon", Value::Null);
-        let guest_stats = match balloon {
-            Value::Null => Value::Null,
-            _ => {
-                let property = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
-                ask("qom-get", property)
-            }
+/// What is used of a row of `query-blockstats`: not what lies below the drive.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct BlockRow {
+    #[serde(default)]
+    device: String,
+    #[serde(default)]
+    qdev: String,
+    #[serde(default)]
+    stats: Map<String, Value>,
+}
+
+/// What came of asking VMs.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// What each answered, as far as it did.
+    pub answers: BTreeMap<VmId, Answers>,
+    /// Who did not answer to the end, and why.
+    pub silent: BTreeMap<VmId, QmpError>,
+}
+
+impl Asked {
+    /// Asks VMs that run, all at once.
+    pub(crate) fn ask(site: &Site, vmids: impl Iterator<Item = VmId>) -> Self {
+        let call = |vmid| Call {
+            vmid,
+            socket: Runtime::new(site, vmid).monitor(),
+            script: Cow::Borrowed(&*QUESTIONS),
         };
-        Some(Self {
-            status,
-            balloon,
-            guest_stats,
-            blocks: ask("query-blockstats", Value::Null),
-            machine: ask("qom-get", json!({ "path": "/machine", "property": "type" })),
-            version: ask("query-version", Value::Null),
-        })
+        let mut asked = Self::default();
+        let silent = many::ask(vmids.map(call).collect(), BUDGET, LIMIT, &mut asked);
+        asked.silent.extend(silent);
+        asked
+    }
+}
+
+impl Listener for Asked {
+    fn greeted(&mut self, vmid: VmId, version: Value) {
+        self.answers.entry(vmid).or_default().version = version;
     }
 
+    fn take(&mut self, vmid: VmId, place: usize, line: Line<'_>) -> Option<bool> {
+        let answers = self.answers.entry(vmid).or_default();
+        // A refusal (no balloon device) leaves a field out.
+        match place {
+            0 => keep(&mut answers.status, line),
+            1 => keep(&mut answers.balloon, line),
+            2 => keep(&mut answers.guest_stats, line),
+            3 => keep(&mut answers.machine, line),
+            _ => keep(&mut answers.blocks, line),
+        }
+    }
+}
+
+/// Puts an answer where it belongs: whether there was one.
+fn keep<'a, T: Deserialize<'a>>(place: &mut T, line: Line<'a>) -> Option<bool> {
+    match line.parse()? {
+        Said::Result(result) => *place = result,
+        Said::Refused(_) => {}
+        Said::Other => return Some(false),
+    }
+    Some(true)
+}
+
+impl Answers {
     /// The fields. `memory` is the configured memory in bytes, `revision` the `+pveN` that the VM was started with.
-    pub(crate) fn fields(&self, memory: u64, revision: &str) -> Map<String, Value> {
+    pub(crate) fn fields(self, memory: u64, revision: &str) -> Map<String, Value> {
         let mut fields = Map::new();
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -82,8 +141,8 @@ impl Answers {
             );
             set("ballooninfo", Some(Value::Object(balloon)));
         }
-        let blocks = self.block_stats();
-        if !self.blocks.is_null() {
+        if let Some(rows) = self.blocks {
+            let blocks = block_stats(rows);
             set("diskread", Some(sum(&blocks, "rd_bytes").into()));
             set("diskwrite", Some(sum(&blocks, "wr_bytes").into()));
             set("blockstat", Some(Value::Object(blocks)));
@@ -132,27 +191,21 @@ impl Answers {
         }
         Some(info)
     }
+}
 
-    /// Drive key → its counters.
-    fn block_stats(&self) -> Map<String, Value> {
-        let rows = self.blocks.as_array().map(Vec::as_slice).unwrap_or_default();
-        rows.iter()
-            .filter_map(|row| Some((drive_key(row)?, row.get("stats")?.clone())))
-            .collect()
-    }
+/// Drive key → its counters.
+fn block_stats(rows: Vec<BlockRow>) -> Map<String, Value> {
+    let pair = |row: BlockRow| Some((drive_key(&row)?, Value::Object(row.stats)));
+    rows.into_iter().filter_map(pair).collect()
 }
 
 /// The drive that a row of `query-blockstats` is about (reference 06b, vector 31): with `-blockdev` the `device` is empty
 /// and the device's id, or its path in the object tree, is in `qdev`.
-fn drive_key(row: &Value) -> Option<String> {
-    let device = row.get("device").and_then(Value::as_str).unwrap_or_default();
-    if !device.is_empty() {
-        return Some(device.strip_prefix("drive-").unwrap_or(device).to_owned());
+fn drive_key(row: &BlockRow) -> Option<String> {
+    if !row.device.is_empty() {
+        return Some(row.device.strip_prefix("drive-").unwrap_or(&row.device).to_owned());
     }
-    let path = row
-        .get("qdev")
-        .and_then(Value::as_str)
-        .filter(|path| !path.is_empty())?;
+    let path = Some(row.qdev.as_str()).filter(|path| !path.is_empty())?;
     let key = match path {
         "/machine/system.flash0" => "pflash0",
         "/machine/system.flash1" => "efidisk0",
@@ -188,7 +241,8 @@ mod tests {
             (json!({"device": ""}), None),
         ];
         for (row, expected) in cases {
-            assert_eq!(drive_key(&row).as_deref(), expected, "{row}");
+            let parsed: BlockRow = serde_json::from_value(row.clone()).unwrap();
+            assert_eq!(drive_key(&parsed).as_deref(), expected, "{row}");
         }
     }
 
@@ -199,10 +253,11 @@ mod tests {
             balloon: json!({"actual": 536870912}),
             guest_stats: json!({"last-update": 1700000000, "stats": {
                 "stat-total-memory": 500_000_000, "stat-free-memory": 400_000_000, "stat-swap-in": u64::MAX}}),
-            blocks: json!([
-                {"device": "", "qdev": "scsi0", "stats": {"rd_bytes": 5, "wr_bytes": 7}},
+            blocks: serde_json::from_value(json!([
+                {"device": "", "qdev": "scsi0", "stats": {"rd_bytes": 5, "wr_bytes": 7}, "parent": {"stats": {"rd_bytes": 9}}},
                 {"device": "", "qdev": "ide2", "stats": {"rd_bytes": 2, "wr_bytes": 0}},
-            ]),
+            ]))
+            .unwrap(),
             machine: json!("pc-i440fx-10.0-machine"),
             version: json!({"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": "x"}),
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Bound;
 
 /// Bytes that went through one network device of a guest, or all of them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +27,31 @@ pub(crate) fn read() -> BTreeMap<String, Traffic> {
     parse(&fs::read_to_string("/proc/net/dev").unwrap_or_default())
 }
 
+/// The network devices of a VM on the host, `PREFIX0`, `PREFIX1`, …, with their numbers.
+pub(crate) fn of<'a>(
+    all: &'a BTreeMap<String, Traffic>,
+    prefix: &'a str,
+) -> impl Iterator<Item = (u8, Traffic)> + use<'a> {
+    let begin = all
+        .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+        .take_while(move |(name, _)| name.starts_with(prefix));
+    begin.filter_map(move |(name, traffic)| {
+        let number = name.strip_prefix(prefix)?;
+        let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+        is_plain.then(|| number.parse().ok())?.map(|number| (number, *traffic))
+    })
+}
+
 /// `NAME: rx-bytes … (8 fields) tx-bytes …`; the colon may touch the first number.
 fn parse(text: &str) -> BTreeMap<String, Traffic> {
     text.lines()
         .filter_map(|line| {
-            let (name, counters) = line.split_once(':')?;
-            let counters: Vec<&str> = counters.split_ascii_whitespace().collect();
-            let counter = |at: usize| counters.get(at)?.parse::<u64>().ok();
-            let traffic = Traffic {
-                received: counter(8)?,
-                sent: counter(0)?,
-            };
+            // A name may hold colons itself.
+            let (name, counters) = line.rsplit_once(':')?;
+            let mut counters = counters.split_ascii_whitespace();
+            let sent = counters.next()?.parse().ok()?;
+            let received = counters.nth(7)?.parse().ok()?;
+            let traffic = Traffic { received, sent };
             Some((name.trim().to_owned(), traffic))
         })
         .collect()
@@ -62,5 +77,31 @@ mod tests {
         assert_eq!(traffic.get("lo"), Some(&Traffic { received: 9, sent: 1 }));
         assert_eq!(traffic.len(), 2);
         assert_eq!(traffic.values().copied().sum::<Traffic>().sent, 1001);
+    }
+
+    #[test]
+    fn a_vm_has_the_devices_with_its_number() {
+        let device = |name: &str, bytes| format!("{name}: {bytes} 0 0 0 0 0 0 0 {} 0\n", bytes * 2);
+        let names = [
+            "tap10i0",
+            "tap105i0",
+            "tap105i1",
+            "tap105i31",
+            "tap105i2d",
+            "tap1050i0",
+            "fwpr105p0",
+            "vmbr0:1",
+        ];
+        let text: String = names.iter().zip(1..).map(|(name, at)| device(name, at)).collect();
+        let all = parse(&text);
+        assert_eq!(
+            all.get("vmbr0:1").map(|traffic| traffic.sent),
+            Some(8),
+            "reference 04 §20, vector 9"
+        );
+        let found: Vec<_> = of(&all, "tap105i")
+            .map(|(number, traffic)| (number, traffic.sent, traffic.received))
+            .collect();
+        assert_eq!(found, [(0, 2, 4), (1, 3, 6), (31, 4, 8)]);
     }
 }
