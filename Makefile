@@ -22,12 +22,13 @@ test: ## Install what is missing and run every test
 	cargo test --locked -p pve-cfs -p pve-jobs -p pve-storage --features failpoints
 	tests/run
 
-bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's backup beside qemu-img convert
+bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's backup beside qemu-img convert; a look at 1000 VMs
 	tools/check-rust
 	tools/install packages/run.txt packages/bench.txt
 	cargo build --profile dist --locked $(addprefix -p ,pve-lab pvedaemon pveproxy spiceproxy pvestatd pvescheduler qmeventd)
 	$(if $(filter 0,$(shell id -u)),,sudo) env $(if $(CARGO_TARGET_DIR),CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)) python3 benches/side_by_side.py
 	cargo bench --locked -p pve-backup --bench copy
+	cargo bench --locked -p pvestatd --bench thousand
 
 fuzz: ## Run every fuzzer, 1000000 executions or 60 s each (FUZZ_RUNS=…, FUZZ_SECONDS=…; nightly Rust and cargo-fuzz)
 	tools/fuzz

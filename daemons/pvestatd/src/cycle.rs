@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, CfsError};
 use pve_daemon::BoxError;
-use pve_metrics::{Record, Rrd};
+use pve_metrics::{Record, Rrd, RrdError};
 use pve_schema::Context;
 
 use crate::counters;
@@ -40,8 +40,13 @@ impl Cycle {
         let outcomes = self.errands.run(errands, LIMIT, turning);
         self.shared.outbox.end_cycle(self.shared.context.now());
         counters::outcomes(&outcomes);
-        counters::late(self.errands.late());
+        counters::late(self.late());
         self.report.log(&outcomes);
+    }
+
+    /// How many steps, and looks at single storages, have not come back.
+    pub(crate) fn late(&self) -> usize {
+        self.errands.late()
     }
 }
 
@@ -50,4 +55,20 @@ pub(crate) fn publish(context: &Context, record: &Record) -> Result<(), BoxError
     let status = Cfs::new(context).status();
     status.set(&record.key(), record.value().as_bytes())?;
     Ok(Rrd::new(context).update(record)?)
+}
+
+/// The same for many records: the errors of each, in their order.
+pub(crate) fn publish_all(context: &Context, records: &[Record]) -> Vec<Vec<String>> {
+    let status = Cfs::new(context).status();
+    let told = records
+        .iter()
+        .map(|record| status.set(&record.key(), record.value().as_bytes()));
+    let kept = Rrd::new(context).update_all(records);
+    let texts = |(told, kept): (Result<(), CfsError>, Result<(), RrdError>)| {
+        let told = told.err().map(|error| error.to_string());
+        told.into_iter()
+            .chain(kept.err().map(|error| error.to_string()))
+            .collect()
+    };
+    told.zip(kept).map(texts).collect()
 }

@@ -93,7 +93,6 @@ impl Fault {
     }
 
     /// Something that is worth a warning only.
-    #[allow(dead_code, reason = "ballooning is the first to use it")]
     pub(crate) fn warning(object: impl ToString, error: impl ToString) -> Self {
         Self {
             level: log::Level::Warn,

@@ -1,59 +1,80 @@
 //! The node's VMs (reference 04 §9.5).
 //!
 //! All monitors are asked at once and for two seconds, so one that hangs costs the others nothing; see
-//! [`pve_qemu::status`].
+//! [`pve_qemu::status`]. What it says then is one fault of one machine.
 
 use std::collections::BTreeMap;
 
 use pve_daemon::BoxError;
 use pve_metrics::record::RunningFigures;
-use pve_metrics::{GuestFigures, Objects, Pressure, Snapshot};
-use pve_qemu::files;
-use pve_qemu::status::{self, Detail};
+use pve_metrics::{GuestFigures, Objects, Pressure, Record, Snapshot};
+use pve_node::status::Memory;
+use pve_qemu::status::{self, Detail, Row, Survey};
+use pve_qemu::{balloon, files};
 use pve_schema::Context;
 use pve_schema::ids::VmId;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::cycle::publish;
-use crate::errands::{Fault, Found};
+use crate::ballooning;
+use crate::cycle::publish_all;
+use crate::errands::{Fault, Found, Seen};
 use crate::outbox::Outbox;
 
-/// Looks at all VMs and tells what it saw. What goes wrong with one keeps no other from being told of.
+/// Looks at all VMs, sets their balloons, and tells what it saw. What goes wrong with one keeps no other from being told
+/// of.
 pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<Found, BoxError> {
     let vmids = files::list(context)?;
-    let rows = status::list(context, &vmids, Detail::Full, true);
+    let Survey { rows, silent } = status::survey(context, &vmids, Detail::Full, true);
     let now = context.now();
-    let mut faults = Vec::new();
-    let mut seen = BTreeMap::new();
-    for row in rows {
-        let vmid = row
-            .get("vmid")
-            .and_then(Value::as_u64)
-            .and_then(|vmid| u32::try_from(vmid).ok());
-        let Some(Ok(vmid)) = vmid.map(VmId::try_from) else {
-            continue;
-        };
-        if let Err(error) = publish(context, &figures(&row, now).record(vmid)) {
-            faults.push(Fault::new(vmid, error));
-        }
-        seen.insert(vmid, row);
+    let mut faults: Vec<Fault> = silent.iter().map(|(vmid, error)| Fault::new(vmid, error)).collect();
+    let records: Vec<Record> = rows.iter().map(|(vmid, row)| figures(row, now).record(*vmid)).collect();
+    for (vmid, errors) in rows.keys().zip(publish_all(context, &records)) {
+        faults.extend(errors.into_iter().map(|error| Fault::new(vmid, error)));
     }
+    faults.extend(set_balloons(context, &rows));
+    let sound = rows
+        .iter()
+        .filter(|(_, row)| is_running(row))
+        .map(|(vmid, _)| vmid.to_string());
+    let sound = Some(sound.collect());
     outbox.post(Snapshot {
         time: now,
-        objects: Objects::Qemu(seen),
+        objects: Objects::Qemu(rows),
     });
-    Ok(faults.into())
+    Ok(Found {
+        seen: Seen { faults, sound },
+        ..Found::default()
+    })
+}
+
+fn is_running(row: &Row) -> bool {
+    row.contains_key("pid")
+}
+
+/// Gives guests memory back, or takes some.
+fn set_balloons(context: &Context, rows: &BTreeMap<VmId, Row>) -> Vec<Fault> {
+    let running = rows
+        .iter()
+        .filter(|(_, row)| is_running(row))
+        .map(|(vmid, row)| (*vmid, row));
+    match ballooning::plan(context, &Memory::read(), running) {
+        Ok(sizes) => {
+            let failed = balloon::set_all(&context.site, &sizes);
+            failed.iter().map(|(vmid, error)| Fault::warning(vmid, error)).collect()
+        }
+        Err(error) => vec![Fault::new("ballooning", format!("auto ballooning error: {error}"))],
+    }
 }
 
 /// The figures of a VM's row.
-fn figures(row: &Map<String, Value>, now: i64) -> GuestFigures {
+fn figures(row: &Row, now: i64) -> GuestFigures {
     let figure = |key: &str| row.get(key).and_then(Value::as_f64);
     let text = |key: &str| row.get(key).and_then(Value::as_str);
     let pressure = |some: &str, full: &str| Pressure {
         some: figure(some),
         full: figure(full),
     };
-    let running = row.contains_key("pid").then(|| RunningFigures {
+    let running = is_running(row).then(|| RunningFigures {
         cpu: figure("cpu"),
         memory_used: figure("mem"),
         host_memory: figure("memhost"),

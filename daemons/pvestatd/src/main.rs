@@ -11,10 +11,13 @@
 //! | [`report`] | saying once what went wrong |
 //! | [`node`], [`guests`], [`storages`] | what is looked at |
 //! | [`outbox`] | what was seen, for those who want to know all of it |
+//! | [`ballooning`] | how much memory guests are to have |
 //! | [`upkeep`] | what else has to be done regularly |
+//! | [`trial`] | cycles without a pause, to see what they cost |
 //!
 //! Not here yet: external metric servers, automatic ballooning, CPU flags, containers, networks.
 
+mod ballooning;
 mod counters;
 mod cycle;
 mod errands;
@@ -24,6 +27,7 @@ mod outbox;
 mod report;
 mod steps;
 mod storages;
+mod trial;
 mod upkeep;
 
 use std::process::ExitCode;
@@ -49,7 +53,7 @@ static PROGRAM: Program = Program {
     init,
     check: pve_daemon::check::nothing,
     counters: &[&counters::ALL, &pve_task::counters::ALL],
-    hidden: &[],
+    hidden: &[(trial::VERB, trial::main)],
 };
 
 fn main() -> ExitCode {

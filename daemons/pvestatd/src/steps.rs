@@ -20,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) context: Context,
     /// The node's CPU times.
     pub(crate) meter: Mutex<node::Meter>,
+    /// When the status store was last looked through.
+    pub(crate) cleaned: upkeep::LastLook,
     /// Where steps put all that they saw.
     pub(crate) outbox: Outbox,
 }
@@ -29,6 +31,7 @@ impl Shared {
         Self {
             context: context.clone(),
             meter: Mutex::default(),
+            cleaned: upkeep::LastLook::default(),
             outbox: Outbox::new(context),
         }
     }
@@ -65,7 +68,7 @@ steps! {
     "qemu status update" => |shared| guests::update(&shared.context, &shared.outbox),
     "storage status update" => |shared| storages::errands(&shared.context, &shared.outbox),
     "authkey rotation" => |shared| upkeep::rotate_key(&shared.context),
-    "status store cleanup" => |shared| upkeep::forget_old(&shared.context),
+    "status store cleanup" => |shared| upkeep::forget_old(&shared.context, &shared.cleaned),
 }
 
 /// The place of the step to which an errand belongs: one for a single object – a storage – begins with its name.
