@@ -8,6 +8,9 @@ pub enum FetchError {
     /// A setting that is no URL of a proxy for HTTP.
     #[error("'{0}' is no URL of an HTTP proxy - check 'http_proxy' in /etc/pve/datacenter.cfg")]
     Proxy(String),
+    /// The one certificate that is to be trusted cannot be read.
+    #[error("the certificate to be trusted is none - {0}")]
+    Certificate(String),
     /// The name is not known.
     #[error("can't find {0} - name lookup failed")]
     Unknown(String),

@@ -2,11 +2,12 @@
 //!
 //! One request, one answer, both in memory. Everything is bounded: the whole exchange by a deadline, the answer by a
 //! size. Redirects are not followed: what the administrator named is what is asked. Certificates are checked against
-//! those that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+//! those that the system trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others), unless [`Trust`] says otherwise.
 //!
-//! Not here: what is asked, and requests of the suite to itself.
+//! Not here: what is asked.
 
 mod error;
+mod only;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use ureq::{Agent, Proxy, ProxyProtocol};
 
 pub use error::FetchError;
@@ -27,6 +30,21 @@ pub struct Settings {
     pub largest: u64,
     /// The URL of a proxy (`http://[USER:PASSWORD@]HOST[:PORT]`), as `datacenter.cfg`'s `http_proxy` has it.
     pub proxy: Option<String>,
+    /// Which servers are believed to be who they say they are.
+    pub trust: Trust,
+}
+
+/// Which servers are believed to be who they say they are, over TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// Those with a certificate for their name that the system trusts.
+    #[default]
+    System,
+    /// All of them: the administrator said so.
+    Anybody,
+    /// The one that has this certificate, as PEM; its names, its age and who signed it do not count. There is no way
+    /// to it through a proxy.
+    Only(Vec<u8>),
 }
 
 impl fmt::Debug for Settings {
@@ -35,6 +53,7 @@ impl fmt::Debug for Settings {
             .field("deadline", &self.deadline)
             .field("largest", &self.largest)
             .field("proxy", &self.proxy.as_deref().map(without_password))
+            .field("trust", &self.trust)
             .finish()
     }
 }
@@ -45,6 +64,7 @@ impl Default for Settings {
             deadline: Duration::from_secs(30),
             largest: 1 << 20,
             proxy: None,
+            trust: Trust::System,
         }
     }
 }
@@ -62,7 +82,8 @@ impl Client {
     /// A client that asks as the settings say.
     ///
     /// # Errors
-    /// [`FetchError::Proxy`]: the proxy's URL is none, or not of HTTP.
+    /// [`FetchError::Proxy`]: the proxy's URL is none, or not of HTTP. [`FetchError::Certificate`]: the one certificate
+    /// that is trusted is none.
     pub fn new(settings: &Settings) -> Result<Self, FetchError> {
         let proxy = settings.proxy.as_deref().map(proxy_at).transpose()?;
         let proxy_name = proxy.as_ref().map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
@@ -73,11 +94,18 @@ impl Client {
             .http_status_as_error(false)
             // Not taken from the environment either, which is not the administrator's place to say it.
             .proxy(proxy)
-            .tls_config(tls())
+            .tls_config(tls(&settings.trust))
             .user_agent(concat!("pve/", env!("CARGO_PKG_VERSION")))
             .build();
+        let agent = match &settings.trust {
+            Trust::System | Trust::Anybody => Agent::new_with_config(config),
+            Trust::Only(pem) => {
+                let connector = TcpConnector::default().chain(only::Only::new(pem)?);
+                Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+        };
         Ok(Self {
-            agent: Agent::new_with_config(config),
+            agent,
             largest: settings.largest,
             proxy: proxy_name,
         })
@@ -119,10 +147,14 @@ fn proxy_at(url: &str) -> Result<Proxy, FetchError> {
     proxy.ok_or_else(|| FetchError::Proxy(without_password(url)))
 }
 
-fn tls() -> TlsConfig {
-    let found = rustls_native_certs::load_native_certs();
-    let trusted = found.certs.iter().map(|der| Certificate::from_der(der).to_owned());
+fn tls(trust: &Trust) -> TlsConfig {
+    let found = match trust {
+        Trust::System => rustls_native_certs::load_native_certs().certs,
+        Trust::Anybody | Trust::Only(_) => Vec::new(),
+    };
+    let trusted = found.iter().map(|der| Certificate::from_der(der).to_owned());
     TlsConfig::builder()
+        .disable_verification(*trust == Trust::Anybody)
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(trusted.collect())))

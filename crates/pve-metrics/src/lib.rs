@@ -12,6 +12,7 @@
 //! | [`figure`] | numbers as text and as JSON |
 //! | [`snapshot`] | all that a step of a cycle saw, for those below |
 //! | [`pull`] | the figures of the last half hour, for who asks for all at once |
+//! | [`servers`] | external metric servers |
 //!
 //! Not here: where figures come from (`pve-node`, `pve-qemu`, `pve-storage`), and when they are taken (`pvestatd`).
 
@@ -20,6 +21,7 @@ pub mod foreign;
 pub mod pull;
 pub mod record;
 pub mod rrd;
+pub mod servers;
 pub mod snapshot;
 pub mod subject;
 pub mod timeframe;
