@@ -3,9 +3,10 @@
 use pve_schema::text;
 
 /// What a request brings to prove who it is from.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub enum Credentials {
     /// Nothing.
+    #[default]
     None,
     /// A log-in ticket.
     Ticket(String),
@@ -30,6 +31,15 @@ const COOKIE: &str = "PVEAuthCookie";
 const TOKEN: &str = "PVEAPIToken";
 
 impl Credentials {
+    /// The header that brings them to another node, its name first; `None` if there are none.
+    pub fn to_header(&self) -> Option<(&'static str, String)> {
+        match self {
+            Self::None => None,
+            Self::Ticket(ticket) => Some(("Cookie", format!("{COOKIE}={}", text::encode_component(ticket)))),
+            Self::Token(token) => Some(("Authorization", format!("{TOKEN}={token}"))),
+        }
+    }
+
     /// Finds them in the headers `Cookie` (several joined by `, `) and `Authorization`: a ticket goes before a token,
     /// even a stale one.
     pub fn from_headers(cookie: Option<&str>, authorization: Option<&str>) -> Self {

@@ -8,6 +8,7 @@ mod call;
 mod method;
 mod route;
 mod tables;
+pub mod version;
 
 pub use call::{Merged, check_call, merge};
 pub use method::{Check, GroupsParam, Method, MethodId, Permissions, UserClass, Verb};

@@ -213,6 +213,7 @@ impl Connection {
             client: Client {
                 address: Some(reported.unwrap_or(self.peer.ip())),
                 host: head::host(headers).map(ToOwned::to_owned),
+                ..Client::default()
             },
             proxied: headers.contains_key("PVEDisableProxy"),
             request_id: text(crate::REQUEST_ID)

@@ -18,4 +18,4 @@ pub mod status;
 pub mod subscription;
 pub mod terminal;
 
-pub use certificates::{NodeError, Report, fingerprint, full_name, subject, updatecerts};
+pub use certificates::{NodeError, Report, fingerprint, full_name, subject, updatecerts, web_certificate};

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use pve_access::Credentials;
 use pve_contract::Method;
 use pve_schema::ids::{AuthId, UserId};
 use pve_schema::{Context, Params, Site};
@@ -34,6 +35,9 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// The `Host` header.
     pub host: Option<String>,
+    /// What the caller proved who they are with: only for methods that ask other nodes in the caller's name, as the
+    /// contract says.
+    pub credentials: Credentials,
 }
 
 impl Call {

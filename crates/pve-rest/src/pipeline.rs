@@ -189,7 +189,11 @@ impl Pipeline {
             return Ok(Outcome::Forward(ForwardTo::Daemon));
         }
         // 9. Are the parameters right? Then run it.
-        let reply = self.execute(merged, admitted.caller.clone(), head.client.clone(), &head.request_id);
+        let mut client = head.client.clone();
+        if route.method.expose_credentials {
+            client.credentials = head.credentials.clone();
+        }
+        let reply = self.execute(merged, admitted.caller.clone(), client, &head.request_id);
         reply.await.map(Outcome::Reply)
     }
 

@@ -8,7 +8,7 @@ use crate::errands::Outcome;
 use crate::steps::{self, SERIES};
 
 /// All of them.
-pub(crate) static ALL: [&Family; 7] = [&CYCLES, &LAST, &STEPS, &ERRORS, &FAULTS, &LATE, &TASKS];
+pub(crate) static ALL: [&Family; 8] = [&CYCLES, &LAST, &STEPS, &ERRORS, &FAULTS, &LATE, &TASKS, &SERVERS];
 
 /// Upper bounds of durations, in microseconds.
 const BOUNDS: &[u64] = &[
@@ -50,6 +50,12 @@ static LATE: Family = Family::new(
     "Steps, and looks at single storages, that have not come back from an earlier cycle.",
     Kind::PerProcess,
     &[""],
+);
+static SERVERS: Family = Family::new(
+    "pve_statd_metric_server_snapshots",
+    "What external metric servers were to be told: node, VMs, containers, storages, each of every cycle.",
+    Kind::Named,
+    &["result=\"sent\"", "result=\"failed\"", "result=\"dropped\""],
 );
 static TASKS: Family = Family::new(
     "pve_tasks_running",
@@ -97,6 +103,27 @@ pub(crate) fn errand(name: &str, took: Duration) {
 /// So many errands are still out.
 pub(crate) fn late(count: usize) {
     LATE.set(0, count as u64);
+}
+
+/// What came of telling a metric server.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Delivery {
+    /// It was told.
+    Sent,
+    /// It could not be told.
+    Failed,
+    /// It was not tried: others wait already, or the server is left alone for a while.
+    Dropped,
+}
+
+/// A metric server was told, or not.
+pub(crate) fn delivery(server: &str, delivery: Delivery) {
+    SERVERS.add_named(delivery as usize, server, 1);
+}
+
+/// These are all metric servers that there are.
+pub(crate) fn keep_servers(servers: &[&str]) {
+    SERVERS.keep_names(servers);
 }
 
 /// So many tasks run.

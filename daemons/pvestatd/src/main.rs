@@ -12,13 +12,15 @@
 //! | [`node`], [`guests`], [`storages`] | what is looked at |
 //! | [`outbox`] | what was seen, for those who want to know all of it |
 //! | [`ballooning`] | how much memory guests are to have |
+//! | [`couriers`] | telling external metric servers |
 //! | [`upkeep`] | what else has to be done regularly |
 //! | [`trial`] | cycles without a pause, to see what they cost |
 //!
-//! Not here yet: external metric servers, automatic ballooning, CPU flags, containers, networks.
+//! Not here yet: CPU flags, containers, networks.
 
 mod ballooning;
 mod counters;
+mod couriers;
 mod cycle;
 mod errands;
 mod guests;

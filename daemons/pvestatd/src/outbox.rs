@@ -1,7 +1,8 @@
 //! Where steps put what they saw, for those who want to know all of it.
 //!
 //! ```text
-//!  steps ──post──▶ outbox ──a cycle at a time──▶ keeper ──▶ /run/pve/metrics
+//!  steps ──post──▶ outbox ──at once───────────▶ couriers ──▶ metric servers
+//!                     └─────a cycle at a time──▶ keeper ────▶ /run/pve/metrics
 //! ```
 //!
 //! Posting never waits: whoever takes things out has a thread of its own, and what it cannot take in time it does not
@@ -17,6 +18,8 @@ use pve_metrics::{Object, Objects, Snapshot};
 use pve_schema::Context;
 use pve_schema::ids::StorageId;
 
+use crate::couriers;
+
 /// Cycles that wait for the keeper: it needs milliseconds for one, and has ten seconds.
 const KEPT_WAITING: usize = 2;
 
@@ -25,6 +28,7 @@ const KEPT_WAITING: usize = 2;
 pub(crate) struct Outbox {
     seen: Arc<Mutex<Seen>>,
     keeper: SyncSender<Vec<Arc<Snapshot>>>,
+    couriers: SyncSender<Arc<Snapshot>>,
 }
 
 /// What was seen in the cycle at hand.
@@ -49,12 +53,16 @@ impl Outbox {
         Self {
             seen: Arc::default(),
             keeper,
+            couriers: couriers::hire(context),
         }
     }
 
     /// Takes what a step saw; never waits.
     pub(crate) fn post(&self, snapshot: Snapshot) {
-        self.seen().snapshots.push(Arc::new(snapshot));
+        let snapshot = Arc::new(snapshot);
+        // Without anybody to take it, it is for the keeper alone.
+        let _ = self.couriers.try_send(Arc::clone(&snapshot));
+        self.seen().snapshots.push(snapshot);
     }
 
     /// Takes what was seen of one storage; never waits.

@@ -182,7 +182,7 @@ impl Service {
             settings: Settings {
                 deadline: DEADLINE,
                 largest: LARGEST,
-                proxy: None,
+                ..Settings::default()
             },
         })
     }

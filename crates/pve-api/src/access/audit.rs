@@ -142,7 +142,7 @@ mod tests {
             caller: Some("alice@pve!ci".parse().unwrap()),
             client: pve_rest::call::Client {
                 address: Some("192.0.2.7".parse().unwrap()),
-                host: None,
+                ..pve_rest::call::Client::default()
             },
             request_id: "r1".into(),
         };

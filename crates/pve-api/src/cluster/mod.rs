@@ -4,6 +4,7 @@ mod backup;
 mod config;
 mod jobs;
 mod log;
+mod metrics;
 mod nextid;
 mod options;
 pub(crate) mod resources;
@@ -46,6 +47,7 @@ pub(crate) fn register(registry: &mut Registry) {
     config::register(registry);
     jobs::register(registry);
     registry.bind(id::GET_CLUSTER_LOG, |call| Box::pin(log::read(call)));
+    metrics::register(registry);
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
     options::register(registry);
     registry.bind(id::GET_CLUSTER_RESOURCES, |call| Box::pin(resources::list(call)));

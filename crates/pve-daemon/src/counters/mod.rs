@@ -16,10 +16,12 @@
 //! | here | [`Family`]: what is counted, and counting it |
 //! | `sheet` | the file: a table of names, and the cells |
 //! | `slots` | the rows of processes, and their signs of life |
+//! | `named` | counters of things that come and go, by their names |
 //!
 //! A process without a file – a command line, a test – counts into the void. Not here: what the figures look like to
 //! Prometheus (`pve-http`).
 
+mod named;
 mod sheet;
 pub(crate) mod slots;
 
@@ -56,6 +58,8 @@ pub enum Kind {
     PerProcess,
     /// Durations by size. The bounds are in microseconds, ascending.
     Histogram(&'static [u64]),
+    /// Events of things that come and go, each told by the label `name`.
+    Named,
 }
 
 /// Figures of one name, told apart by labels.
@@ -137,6 +141,7 @@ impl Family {
             Kind::PerProcess => slots::COUNT,
             // Above the last bound, and the sum.
             Kind::Histogram(bounds) => bounds.len() + 2,
+            Kind::Named => named::WIDTH,
         }
     }
 

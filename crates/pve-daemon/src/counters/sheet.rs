@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 
 use pve_schema::Site;
 
-use super::{Family, Kind, slots};
+use super::{Family, Kind, named, slots};
 use crate::process;
 use crate::service::RunAs;
 
@@ -106,6 +106,8 @@ enum Shape {
     Gauge,
     PerProcess(usize),
     Histogram(Vec<u64>),
+    /// How many cells.
+    Named(usize),
 }
 
 impl Shape {
@@ -120,6 +122,11 @@ impl Shape {
                 .ok()
                 .filter(|count| *count <= MAX_FILE / CELL)
                 .map(Self::PerProcess),
+            "named" => rest
+                .parse()
+                .ok()
+                .filter(|cells| *cells <= MAX_FILE / CELL)
+                .map(Self::Named),
             "histogram" => rest
                 .split(' ')
                 .map(|bound| bound.parse().ok())
@@ -132,7 +139,7 @@ impl Shape {
     fn width(&self) -> usize {
         match self {
             Self::Counter | Self::Micros | Self::Gauge => 1,
-            Self::PerProcess(count) => *count,
+            Self::PerProcess(cells) | Self::Named(cells) => *cells,
             Self::Histogram(bounds) => bounds.len() + 2,
         }
     }
@@ -148,6 +155,7 @@ fn kind_text(kind: Kind) -> String {
             let bounds: Vec<String> = bounds.iter().map(u64::to_string).collect();
             format!("histogram {}", bounds.join(" "))
         }
+        Kind::Named => format!("named {}", named::WIDTH),
     }
 }
 
@@ -237,20 +245,31 @@ pub(super) fn read(path: &Path) -> Option<Reading> {
         is_running,
         version: String::from_utf8_lossy(version).into_owned(),
         help: help.map(|(name, text)| (name.to_owned(), text.to_owned())).collect(),
-        series: shown
-            .map(|row| Series {
-                name: row.name.clone(),
-                labels: row.labels.clone(),
-                value: value(&content, row, is_running),
-            })
-            .collect(),
+        series: shown.flat_map(|row| series(&content, row, is_running)).collect(),
     })
+}
+
+/// The figures of a row: one, or one for each name.
+fn series(content: &Content<'_>, row: &Row, is_running: bool) -> Vec<Series> {
+    let one = |labels: String, value| Series {
+        name: row.name.clone(),
+        labels,
+        value,
+    };
+    if !matches!(row.kind, Shape::Named(_)) {
+        return vec![one(row.labels.clone(), value(content, row, is_running))];
+    }
+    let cells: Vec<u64> = content.values(row).collect();
+    let counted = named::read(&cells).into_iter();
+    counted
+        .map(|(name, count)| one(named::labels(&name, &row.labels), Value::Counter(count)))
+        .collect()
 }
 
 fn value(content: &Content<'_>, row: &Row, is_running: bool) -> Value {
     let mut values = content.values(row);
     match &row.kind {
-        Shape::Counter => Value::Counter(values.next().unwrap_or_default()),
+        Shape::Counter | Shape::Named(_) => Value::Counter(values.next().unwrap_or_default()),
         Shape::Micros => Value::Micros(values.next().unwrap_or_default()),
         Shape::Gauge => Value::Gauge(values.next().unwrap_or_default()),
         Shape::PerProcess(_) if !is_running => Value::Gauge(0),

@@ -7,6 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::snapshot::{Object, Objects, Snapshot};
 
+/// The keys of a part.
+pub(super) const DATA: &str = "data";
+pub(super) const TIMESTAMP: &str = "timestamp";
+
 /// What is kept of the node's parts.
 const NODE: [(&str, &[&str]); 3] = [
     ("cpustat", &["avg1", "avg5", "avg15", "cpu", "cpus", "wait"]),
@@ -34,7 +38,7 @@ const STORAGE: [&str; 3] = ["total", "used", "active"];
 /// The line of a cycle, without its end.
 pub(super) fn print<'a>(snapshots: impl IntoIterator<Item = &'a Snapshot>) -> String {
     let parts = snapshots.into_iter().map(|snapshot| {
-        let part = json!({ "data": kept(&snapshot.objects), "timestamp": snapshot.time });
+        let part = json!({ DATA: kept(&snapshot.objects), TIMESTAMP: snapshot.time });
         (snapshot.objects.subsystem().to_owned(), part)
     });
     Value::Object(parts.collect()).to_string()
@@ -65,13 +69,17 @@ fn node_of(node: &Object) -> Object {
         }
     }
     let interfaces = node.get("nics").and_then(Value::as_object).into_iter().flatten();
-    let hardware =
-        interfaces.filter(|(_, interface)| interface.get("type").and_then(Value::as_str) == Some("physical"));
+    let hardware = interfaces.filter(|(_, interface)| interface.as_object().is_some_and(is_hardware));
     let hardware: Map<String, Value> = hardware
         .map(|(name, interface)| (name.clone(), interface.clone()))
         .collect();
     kept.insert("nics".to_owned(), hardware.into());
     kept
+}
+
+/// Whether an interface is a part of the machine.
+pub(super) fn is_hardware(interface: &Object) -> bool {
+    interface.get("type").and_then(Value::as_str) == Some("physical")
 }
 
 fn some(object: &Object, keys: &[&str]) -> Object {

@@ -5,8 +5,11 @@
 //! |---|---|
 //! | [`cache`](Cache) | the file that remembers |
 //! | `line` | one cycle as a line of it |
+//! | [`export`](entries) | one cycle as a list of figures |
 
 mod cache;
+mod export;
 mod line;
 
 pub use cache::{Cache, PullError};
+pub use export::{Entry, entries};

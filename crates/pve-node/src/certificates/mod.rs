@@ -13,7 +13,7 @@ mod serial;
 mod subject;
 
 pub use error::NodeError;
-pub use fingerprint::fingerprint;
+pub use fingerprint::{fingerprint, web_certificate};
 pub use node::full_name;
 pub use subject::subject;
 

@@ -6,10 +6,12 @@ use super::*;
 static EVENTS: Family = Family::new("x_events", "Events.", Kind::Counter, &["a=\"1\"", "a=\"2\""]);
 static OPEN: Family = Family::new("x_open", "Open.", Kind::PerProcess, &[""]);
 static TOOK: Family = Family::new("x_took_seconds", "Took.", Kind::Histogram(&[1000, 5000]), &[""]);
-static FAMILIES: [&Family; 5] = [
+static SENT: Family = Family::new("x_sent", "Sent.", Kind::Named, &["ok=\"1\"", "ok=\"0\""]);
+static FAMILIES: [&Family; 6] = [
     &EVENTS,
     &OPEN,
     &TOOK,
+    &SENT,
     &super::super::own::PIDS,
     &super::super::own::BEATS,
 ];
@@ -60,6 +62,29 @@ fn what_is_counted_is_read_and_outlives_processes_restarts_and_new_tables() {
     assert_eq!(value(&reading, "x_took_seconds", ""), Value::Histogram(histogram));
     assert!(reading.series.iter().all(|series| !series.name.starts_with('_')));
 
+    SENT.add_named(0, "g1", 2);
+    SENT.add_named(1, "g1", 5);
+    SENT.add_named(1, "i", 7);
+    let sent = || -> Vec<(String, Value)> {
+        let series = read(&file).unwrap().series.into_iter();
+        let sent = series.filter(|series| series.name == "x_sent");
+        sent.map(|series| (series.labels, series.value)).collect()
+    };
+    let of = |name: &str, ok: u8, count| (format!("name=\"{name}\",ok=\"{ok}\""), Value::Counter(count));
+    assert_eq!(sent(), [of("g1", 1, 2), of("g1", 0, 5), of("i", 0, 7)]);
+    SENT.keep_names(&["i"]);
+    SENT.add_named(0, "new", 1);
+    assert_eq!(sent(), [of("new", 1, 1), of("i", 0, 7)]);
+    for n in 0..40 {
+        SENT.add_named(0, &format!("s{n}"), 1);
+    }
+    assert_eq!(
+        sent().len(),
+        33,
+        "as many as there are places, and that of the other series"
+    );
+    SENT.keep_names(&["i"]);
+
     drop(held);
     assert_eq!(value(&read(&file).unwrap(), "x_open", ""), Value::Gauge(1));
     assert_eq!(slots::beats(child), 1);
@@ -94,7 +119,7 @@ proptest::proptest! {
     }
 
     #[test]
-    fn any_table_is_read_without_harm(text in "([a-z_]{1,3}\t(counter|process [0-9]{1,20}|histogram [0-9 ]{0,9})\t[a-z]*\n){0,5}") {
+    fn any_table_is_read_without_harm(text in "([a-z_]{1,3}\t(counter|process [0-9]{1,20}|named [0-9]{1,20}|histogram [0-9 ]{0,9})\t[a-z]*\n){0,5}") {
         let _ = rows(&text);
     }
 }
