@@ -1,9 +1,11 @@
 """Two nodes in two network namespaces that know each other as members of a cluster do, and ssh between them."""
 
+import contextlib
 import copy
 import os
 import pathlib
 import secrets
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +101,34 @@ def share(from_node, to_node):
     """Copies a node's directory to the other's /etc/pve, with owners and modes."""
     directory = f"nodes/{from_node.node}"
     run("cp", "-a", str(from_node.pve / directory), str(to_node.pve / "nodes"))
+
+
+@contextlib.contextmanager
+def two_nodes(directory, between=contextlib.nullcontext):
+    """A running cluster; `between` makes what surrounds the nodes once their files are there, of the first one."""
+    directory.mkdir(mode=0o755)
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network(directory))
+        nodes = [Node(network, 1), Node(network, 2)]
+        first, second = nodes
+        # The first makes what the cluster has in common, and the second joins with it.
+        with first:
+            pass
+        second.pve.mkdir(parents=True)
+        run("cp", "-a", f"{first.pve}/.", str(second.pve))
+        shutil.rmtree(second.pve / "nodes")
+        for name in ("local", "qemu-server", "lxc", "openvz"):
+            (second.pve / name).unlink(missing_ok=True)
+        (second.root / "pve-lab.conf").write_text("PVE_LAB_NODE=n2\n")
+        stack.enter_context(between(first))
+        for node in nodes:
+            defaults = node.root / "etc/default/pveproxy"
+            defaults.parent.mkdir(parents=True, exist_ok=True)
+            defaults.write_text("LISTEN_IP=0.0.0.0\n")
+            stack.enter_context(node)
+        share(first, second)
+        share(second, first)
+        yield Cluster(network, first, second)
 
 
 class SshServer:

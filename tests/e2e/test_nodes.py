@@ -3,7 +3,6 @@
 The files are copies; there is no cluster file system here. Names are resolved by each namespace's own /etc/hosts.
 """
 
-import contextlib
 import hashlib
 import http.client
 import json
@@ -22,7 +21,7 @@ import pytest
 import requests
 import websocket
 
-from cluster import HOST, NETWORK, Cluster, Network, Node, SshServer, run, share
+from cluster import HOST, NETWORK, SshServer, run, share, two_nodes
 from lab import wait_for
 from rfb import Screen
 from test_machine import MACHINE, create
@@ -31,29 +30,8 @@ from test_terminal import Terminal
 
 @pytest.fixture(scope="module")
 def cluster(playground):
-    directory = playground / "nodes"
-    directory.mkdir(mode=0o755)
-    with contextlib.ExitStack() as stack:
-        network = stack.enter_context(Network(directory))
-        nodes = [Node(network, 1), Node(network, 2)]
-        first, second = nodes
-        # The first makes what the cluster has in common, and the second joins with it.
-        with first:
-            pass
-        second.pve.mkdir(parents=True)
-        run("cp", "-a", f"{first.pve}/.", str(second.pve))
-        shutil.rmtree(second.pve / "nodes")
-        for name in ("local", "qemu-server", "lxc", "openvz"):
-            (second.pve / name).unlink(missing_ok=True)
-        (second.root / "pve-lab.conf").write_text("PVE_LAB_NODE=n2\n")
-        for node in nodes:
-            defaults = node.root / "etc/default/pveproxy"
-            defaults.parent.mkdir(parents=True, exist_ok=True)
-            defaults.write_text("LISTEN_IP=0.0.0.0\n")
-            stack.enter_context(node)
-        share(first, second)
-        share(second, first)
-        yield Cluster(network, first, second)
+    with two_nodes(playground / "nodes") as cluster:
+        yield cluster
 
 
 def test_a_call_for_the_other_node_runs_there(cluster):

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
-use pve_fetch::{Client, FetchError, Settings};
+use pve_fetch::{Client, FetchError, Settings, Trust};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -172,14 +172,8 @@ fn what_goes_wrong_is_told_without_secrets() {
     }
 }
 
-/// The certificates that count are the system's: this test runs itself once more, where the server's is one of them.
-#[test]
-fn a_server_needs_a_certificate_that_the_system_trusts() {
-    if let Ok(url) = std::env::var(URL) {
-        assert_eq!(client(Settings::default()).send(get(&url)).unwrap().body(), b"safe");
-        return;
-    }
-    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+/// What a server with this certificate needs.
+fn tls_config(pair: &rcgen::CertifiedKey<rcgen::KeyPair>) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -188,7 +182,18 @@ fn a_server_needs_a_certificate_that_the_system_trusts() {
         .with_no_client_auth()
         .with_single_cert(vec![pair.cert.der().clone()], key)
         .unwrap();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+/// The certificates that count are the system's: this test runs itself once more, where the server's is one of them.
+#[test]
+fn a_server_needs_a_certificate_that_the_system_trusts() {
+    if let Ok(url) = std::env::var(URL) {
+        assert_eq!(client(Settings::default()).send(get(&url)).unwrap().body(), b"safe");
+        return;
+    }
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let config = tls_config(&pair);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
 
@@ -214,4 +219,55 @@ fn a_server_needs_a_certificate_that_the_system_trusts() {
         .status();
     assert!(status.unwrap().success());
     server.join().unwrap();
+}
+
+/// A server with a certificate of its own for each connection that is to come; its port, and the certificate.
+fn encrypted(answers: usize) -> (u16, String) {
+    let pair = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
+    let config = tls_config(&pair);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for _ in 0..answers {
+            let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(tls, listener.accept().unwrap().0);
+            // Who does not like the certificate goes away.
+            if stream.conn.complete_io(&mut stream.sock).is_ok() && stream.conn.wants_read() {
+                serve(stream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsafe");
+            }
+        }
+    });
+    (port, pair.cert.pem())
+}
+
+#[test]
+fn one_certificate_can_be_all_that_is_trusted() {
+    let (port, pem) = encrypted(1);
+    let only = |pem: &str| Settings {
+        trust: Trust::Only(pem.as_bytes().to_vec()),
+        ..Settings::default()
+    };
+    let url = format!("https://127.0.0.1:{port}/");
+    // Its name is another one, and nobody signed it.
+    assert_eq!(client(only(&pem)).send(get(&url)).unwrap().body(), b"safe");
+
+    let (other, _) = encrypted(1);
+    let error = client(only(&pem))
+        .send(get(&format!("https://127.0.0.1:{other}/")))
+        .unwrap_err();
+    assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
+    assert!(matches!(Client::new(&only("none")), Err(FetchError::Certificate(_))));
+}
+
+#[test]
+fn certificates_need_not_be_checked() {
+    let (port, _) = encrypted(1);
+    let anybody = Settings {
+        trust: Trust::Anybody,
+        ..Settings::default()
+    };
+    let answer = client(anybody)
+        .send(get(&format!("https://127.0.0.1:{port}/")))
+        .unwrap();
+    assert_eq!(answer.body(), b"safe");
 }

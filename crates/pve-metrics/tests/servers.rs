@@ -250,7 +250,7 @@ fn snapshot(fields: usize) -> Snapshot {
     }
 }
 
-fn send(link: &Link, snapshot: &Snapshot) -> Result<(), SendError> {
+fn send(link: &Link, snapshot: &Snapshot) -> Result<bool, SendError> {
     let origin = Origin {
         node: "n1".parse().unwrap(),
         cluster: None,
@@ -466,6 +466,13 @@ fn who_never_reads_is_waited_for_as_long_as_the_file_says() {
         let error = send(&link(&config, None), &snapshot(1)).unwrap_err();
         assert_eq!(error.to_string(), "500 read timeout");
     }
+}
+
+#[test]
+fn nothing_to_tell_says_nothing_of_the_server() {
+    let link = tcp_graphite(closed_port());
+    assert_eq!(send(&link, &snapshot(0)), Ok(false));
+    assert!(send(&link, &snapshot(1)).is_err());
 }
 
 #[test]

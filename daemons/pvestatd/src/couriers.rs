@@ -169,18 +169,18 @@ fn carry(server: Server, token: Option<String>, parcels: &Receiver<Parcel>) {
             counters::delivery(&id, Delivery::Dropped);
             continue;
         }
-        let result = link
-            .as_ref()
-            .map_err(Clone::clone)
-            .and_then(|link| link.send(&origin, &snapshot));
-        counters::delivery(
-            &id,
-            if result.is_ok() {
-                Delivery::Sent
-            } else {
-                Delivery::Failed
-            },
-        );
+        let told = link.as_ref().map_err(Clone::clone);
+        let result = match told.and_then(|link| link.send(&origin, &snapshot)) {
+            // A node without containers has nothing to tell of them, and that says nothing of the server.
+            Ok(false) => continue,
+            Ok(true) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let delivery = match result {
+            Ok(()) => Delivery::Sent,
+            Err(_) => Delivery::Failed,
+        };
+        counters::delivery(&id, delivery);
         match health.note(&id, &result, Instant::now()) {
             Some(Err(text)) => log::warn!("{text}"),
             Some(Ok(text)) => log::info!("{text}"),

@@ -12,6 +12,7 @@
 //! | [`factors`] | answers of security keys and of a validation server |
 //! | [`settings`] | `/etc/default`, address lists, cipher lists, Diffie-Hellman parameters |
 //! | [`files`] | what is below `/etc/pve`, and values in it |
+//! | [`figures`] | metric servers, pulled figures |
 //! | [`values`] | names, sizes, times, lists |
 //! | [`consoles`] | terminals: frames of xterm.js, VNC and SPICE viewers, what programs print |
 //! | [`streams`] | backup archives, the network block device protocol, QEMU's events and tools |
@@ -25,6 +26,7 @@
 
 pub mod consoles;
 pub mod factors;
+pub mod figures;
 pub mod files;
 pub mod secrets;
 pub mod settings;
@@ -76,6 +78,9 @@ targets! {
     files::storage_cfg,
     files::jobs_cfg,
     files::domains_cfg,
+    figures::status_cfg,
+    figures::pull_line,
+    figures::metric_words,
     files::datacenter_cfg,
     files::corosync_conf,
     files::vzdump_conf,

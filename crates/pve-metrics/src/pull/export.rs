@@ -100,7 +100,8 @@ impl List {
             id: self.id.clone(),
             metric,
             is_counter,
-            value,
+            // A sum may be too large to be one.
+            value: if value.is_finite() { value } else { 0.0 },
             timestamp: self.timestamp,
         });
     }

@@ -374,7 +374,7 @@ fn otlp(section: &Section, host: &str, port: u32) -> Otlp {
     let slash = if path.starts_with('/') { "" } else { "/" };
     // What is no such object is refused when it is set; a file that was written by hand loses it with a word.
     let pairs = |key: &str| {
-        let pairs = section.text(key).map(|text| pairs(text));
+        let pairs = section.text(key).map(pairs);
         pairs.unwrap_or(Ok(Vec::new())).unwrap_or_else(|reason| {
             log::warn!("metric server '{}' - {key}: {reason}", section.id);
             Vec::new()

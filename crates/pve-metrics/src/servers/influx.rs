@@ -128,8 +128,12 @@ fn name_or_tag(text: &str) -> String {
         if char == ',' || char == '=' || char.is_whitespace() {
             escaped.push('\\');
         }
-        // No escape helps a line feed.
-        escaped.push(if char == '\n' { ' ' } else { char });
+        escaped.push(match char {
+            // No escape helps a line feed, and a backslash would escape what follows.
+            '\n' => ' ',
+            '\\' => '/',
+            char => char,
+        });
     }
     escaped
 }

@@ -74,15 +74,19 @@ impl Link {
         }
     }
 
-    /// Tells the server of a snapshot.
+    /// Tells the server of a snapshot. `false`: there was nothing to tell, so the server was not asked either.
     ///
     /// # Errors
     /// It cannot be reached, breaks off or refuses. What it was told until then it may keep.
-    pub fn send(&self, origin: &Origin, snapshot: &Snapshot) -> Result<(), SendError> {
+    pub fn send(&self, origin: &Origin, snapshot: &Snapshot) -> Result<bool, SendError> {
         let batches = self.server.encode(origin, snapshot);
-        if batches.is_empty() {
-            return Ok(());
+        match batches.is_empty() {
+            true => Ok(false),
+            false => self.deliver(batches).map(|()| true),
         }
+    }
+
+    fn deliver(&self, batches: Vec<Vec<u8>>) -> Result<(), SendError> {
         match &self.server.settings {
             Settings::Graphite(Graphite { way, timeout, .. }) => match way {
                 GraphiteWay::Udp { .. } => send_datagrams(&self.udp(CARBON, *timeout)?, &batches),

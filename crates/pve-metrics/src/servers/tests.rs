@@ -172,10 +172,10 @@ fn influx_is_told_numbers_bare_and_texts_in_quotes() {
     ] {
         assert_eq!(field(value).as_deref(), expected, "{value}");
     }
-    let odd = json!({"a b": {"c,d": {"e=f": 1}}});
+    let odd = json!({"a b": {"c,d\\": {"e=f": 1}}});
     assert_eq!(
         told(&influx(), &node(odd)),
-        "a\\ b,object=nodes,host=pve1,instance=c\\,d e\\=f=1 1700000000000000000\n"
+        "a\\ b,object=nodes,host=pve1,instance=c\\,d/ e\\=f=1 1700000000000000000\n"
     );
 }
 
