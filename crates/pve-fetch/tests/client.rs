@@ -232,7 +232,7 @@ fn encrypted(answers: usize) -> (u16, String) {
             let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(tls, listener.accept().unwrap().0);
             // Who does not like the certificate goes away.
-            if stream.conn.complete_io(&mut stream.sock).is_ok() && stream.conn.wants_read() {
+            if stream.conn.complete_io(&mut stream.sock).is_ok() {
                 serve(stream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nsafe");
             }
         }
