@@ -3,6 +3,7 @@
 mod cluster;
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod containers;
 mod figures;
 mod purge;
 

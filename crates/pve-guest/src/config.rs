@@ -13,6 +13,19 @@ use crate::print;
 use crate::rules::KeyRules;
 use crate::section::Section;
 
+/// A container's key that holds its environment, joined by NUL; in the file it is a line per variable (reference 07 §1.1).
+pub(crate) const ENVIRONMENT: &str = "env";
+/// The key of those lines.
+pub(crate) const ENVIRONMENT_LINE: &str = "lxc.environment.runtime";
+
+/// The header of the section of pending changes.
+pub(crate) fn pending_header(kind: GuestKind) -> &'static str {
+    match kind {
+        GuestKind::Qemu => "PENDING",
+        GuestKind::Lxc => "pve:pending",
+    }
+}
+
 /// The name that a section has in the file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SectionName {
@@ -97,7 +110,12 @@ impl GuestConfig {
             .chain(self.special.values())
             .chain(self.snapshots.values())
             .flat_map(Section::iter);
-        match keys.find(|(key, value)| *key != "description" && value.contains(['\n', '\r'])) {
+        let breaks = |value: &str| value.contains(['\n', '\r']);
+        let raw = sections_raw(self).find(|(key, value)| breaks(key) || breaks(value));
+        if let Some((key, _)) = raw {
+            return Err(GuestError::LineBreak(key.clone()));
+        }
+        match keys.find(|(key, value)| *key != "description" && breaks(value)) {
             Some((key, _)) => Err(GuestError::LineBreak(key.to_owned())),
             None => Ok(()),
         }
@@ -195,4 +213,12 @@ impl GuestConfig {
     pub fn is_protected(&self) -> bool {
         self.main.flag("protection").unwrap_or(false)
     }
+}
+
+/// The pairs of all sections that are handed on as they are.
+fn sections_raw(config: &GuestConfig) -> impl Iterator<Item = &(String, String)> {
+    let sections = [&config.main, &config.pending].into_iter();
+    sections
+        .chain(config.snapshots.values())
+        .flat_map(|section| section.raw.iter())
 }

@@ -10,13 +10,17 @@
 //! | [`config`] | the config: sections, accessors, lock, digest |
 //! | [`pending`] | pending changes and deletions |
 //! | [`store`] | where configs lie, how they are locked, read and written |
+//! | [`interface`] | the host's ends of guests' network cards |
+//! | [`rates`] | how busy guests are, from two readings |
 //! | [`tags`] | tags: normal form and who may change one |
 
 pub mod config;
 pub mod error;
+pub mod interface;
 mod parse;
 pub mod pending;
 mod print;
+pub mod rates;
 pub mod rules;
 pub mod section;
 pub mod store;

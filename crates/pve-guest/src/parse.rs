@@ -5,15 +5,19 @@
 //! header   := "[PENDING]" | "[special:NAME]" | "[" snapname "]" | "[" anything "]"
 //! line     := "#" text | "description:" text | "snapstate: prepare|delete" | "args:" text | "delete:" list | key ":" value
 //! ```
+//!
+//! A container's pending section is `[pve:pending]`; its lines `lxc.KEY: value` and `lxc.KEY = value` are handed on, and a
+//! value that its key does not allow counts all the same (reference 07 §1.1).
 
 use std::fmt;
 
+use pve_cfs::GuestKind;
 use pve_schema::ids::VmId;
 use pve_schema::text;
 
-use crate::config::{ForeignSection, GuestConfig, SectionName};
+use crate::config::{ENVIRONMENT, ENVIRONMENT_LINE, ForeignSection, GuestConfig, SectionName, pending_header};
 use crate::pending::PendingDeletes;
-use crate::rules::KeyRules;
+use crate::rules::{KeyRules, RawLine};
 use crate::section::{ForeignLine, Section};
 
 /// Something in a config file that cannot be used.
@@ -37,8 +41,8 @@ pub enum Problem {
     },
     /// No `key: value`.
     Line(String),
-    /// `delete:` outside of `[PENDING]`.
-    Delete,
+    /// `delete:` outside of the pending section, whose header this is.
+    Delete(&'static str),
     /// A second `[PENDING]`.
     DuplicatePending,
     /// A second special section of that name.
@@ -55,7 +59,7 @@ impl fmt::Display for ParseWarning {
         match &self.problem {
             Problem::Value { key, text } => write!(f, "unable to parse value of '{key}' - {text}"),
             Problem::Line(line) => write!(f, "unable to parse config: {line}"),
-            Problem::Delete => f.write_str("property 'delete' is only allowed in [PENDING]"),
+            Problem::Delete(header) => write!(f, "property 'delete' is only allowed in [{header}]"),
             Problem::DuplicatePending => f.write_str("duplicate section: pending"),
             Problem::DuplicateSpecial(name) => write!(f, "duplicate special section: {name}"),
             Problem::DuplicateSnapshot(name) => write!(f, "duplicate snapshot section: {name}"),
@@ -123,7 +127,7 @@ impl Parser<'_> {
         if line.trim().is_empty() {
             return;
         }
-        if let Some(header) = header(line) {
+        if let Some(header) = header(self.rules.kind(), line) {
             self.open_section(header, line);
         } else if let Some(foreign) = &mut self.foreign {
             foreign.lines.push(line.to_owned());
@@ -205,8 +209,10 @@ impl Parser<'_> {
     }
 
     fn close_description(&mut self) {
-        let Some(text) = self.description.take() else { return };
-        let text = text.trim_end();
+        let Some(mut text) = self.description.take() else { return };
+        if self.rules.kind() == GuestKind::Qemu {
+            text.truncate(text.trim_end().len());
+        }
         // Only a pending description can be set to nothing.
         if !text.is_empty() || self.name == SectionName::Pending {
             self.section.set("description", text);
@@ -214,7 +220,15 @@ impl Parser<'_> {
     }
 
     fn key_line(&mut self, line: &str) {
-        let Some((key, value)) = split_key(line) else {
+        match self.rules.raw_line(line) {
+            RawLine::No => {}
+            RawLine::Pair(key, value) => return self.hand_on(key, value),
+            RawLine::Refused => {
+                self.keep(None, line);
+                return self.warn(Problem::Line(line.to_owned()));
+            }
+        }
+        let Some((key, value)) = split_key(self.rules.kind(), line) else {
             self.keep(None, line);
             return self.warn(Problem::Line(line.to_owned()));
         };
@@ -223,15 +237,20 @@ impl Parser<'_> {
             "delete" if self.name == SectionName::Pending => self.deletes.extend(PendingDeletes::parse(value)),
             "delete" => {
                 self.keep(Some(key), line);
-                self.warn(Problem::Delete);
+                self.warn(Problem::Delete(pending_header(self.rules.kind())));
             }
-            "args" => self.store(key, value),
+            "args" if self.rules.kind() == GuestKind::Qemu => self.store(key, value),
+            // What a container's main section says of that is said no more.
+            "snapstate" if self.rules.kind() == GuestKind::Lxc && self.name == SectionName::Main => {}
             "snapstate" if matches!(value, "prepare" | "delete") => self.store(key, value),
             _ if matches!(self.name, SectionName::Special(_)) => self.store(key, value),
             _ => match self.rules.check(key, value) {
                 Ok(checked) => self.store(&checked.key, &checked.value),
                 Err(text) => {
-                    self.keep(Some(key), line);
+                    match self.rules.kind() {
+                        GuestKind::Qemu => self.keep(Some(key), line),
+                        GuestKind::Lxc => self.store(key, value),
+                    }
                     self.warn(Problem::Value {
                         key: key.to_owned(),
                         text,
@@ -244,6 +263,17 @@ impl Parser<'_> {
     fn store(&mut self, key: &str, value: &str) {
         self.section.set(key, value);
         key.clone_into(&mut self.last_key);
+    }
+
+    fn hand_on(&mut self, key: String, value: String) {
+        if key != ENVIRONMENT_LINE {
+            return self.section.raw.push((key, value));
+        }
+        let all = match self.section.get(ENVIRONMENT) {
+            Some(before) => format!("{before}\0{value}"),
+            None => value,
+        };
+        self.section.set(ENVIRONMENT, all);
     }
 
     fn keep(&mut self, key: Option<&str>, line: &str) {
@@ -263,12 +293,12 @@ impl Parser<'_> {
 }
 
 /// Reads `[name]`.
-fn header(line: &str) -> Option<Header> {
+fn header(kind: GuestKind, line: &str) -> Option<Header> {
     let name = line.trim_end().strip_prefix('[')?.strip_suffix(']')?;
     let special = ["cloudinit", "fleecing"]
         .into_iter()
         .find(|special| name.eq_ignore_ascii_case(&format!("special:{special}")));
-    Some(if name.eq_ignore_ascii_case("pending") {
+    Some(if name.eq_ignore_ascii_case(pending_header(kind)) {
         Header::Known(SectionName::Pending)
     } else if let Some(special) = special {
         Header::Known(SectionName::Special(special.to_owned()))
@@ -288,14 +318,14 @@ fn is_snapshot_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Splits `key: value`; the key is `[a-z][a-z_-]*[0-9]*`, the value is not empty.
-fn split_key(line: &str) -> Option<(&str, &str)> {
+/// Splits `key: value`; the key is `[a-z][a-z_-]*[0-9]*`, a container's without `-`, the value is not empty.
+fn split_key(kind: GuestKind, line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once(':')?;
     let value = value.trim();
     let letters = key.trim_end_matches(|c: char| c.is_ascii_digit());
     let valid = letters.starts_with(|c: char| c.is_ascii_lowercase())
         && letters
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'-');
+            .all(|b| b.is_ascii_lowercase() || b == b'_' || (b == b'-' && kind == GuestKind::Qemu));
     (valid && !value.is_empty()).then_some((key, value))
 }

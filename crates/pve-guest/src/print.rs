@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
+use pve_cfs::GuestKind;
 use pve_schema::text;
 
-use crate::config::{GuestConfig, SectionName};
+use crate::config::{ENVIRONMENT, ENVIRONMENT_LINE, GuestConfig, SectionName, pending_header};
 use crate::section::{ForeignLine, Section};
 
 pub(crate) fn print(config: &GuestConfig) -> String {
@@ -41,7 +42,7 @@ impl Printer<'_> {
     fn section(&mut self, name: &SectionName, section: &Section, deletes: Option<String>) {
         match name {
             SectionName::Main => {}
-            SectionName::Pending => self.line("\n[PENDING]"),
+            SectionName::Pending => self.line(&format!("\n[{}]", pending_header(self.config.kind))),
             SectionName::Special(name) => self.line(&format!("\n[special:{name}]")),
             SectionName::Snapshot(name) => self.line(&format!("\n[{name}]")),
         }
@@ -56,6 +57,11 @@ impl Printer<'_> {
         if text.is_empty() && !pending {
             return;
         }
+        // A container's ends with its last line's end.
+        let text = match self.config.kind {
+            GuestKind::Qemu => text,
+            GuestKind::Lxc => text.strip_suffix('\n').unwrap_or(text),
+        };
         for line in text.split('\n') {
             let encoded = text::encode(line);
             self.line(&format!("#{encoded}"));
@@ -63,7 +69,7 @@ impl Printer<'_> {
     }
 
     fn keys(&mut self, section: &Section, deletes: Option<String>) {
-        let mut lines: Vec<(&str, &str)> = section.iter().filter(|(key, _)| *key != "description").collect();
+        let mut lines: Vec<(&str, &str)> = section.iter().filter(|(key, _)| !self.is_printed_apart(key)).collect();
         if let Some(list) = &deletes {
             let place = lines.partition_point(|(key, _)| *key < "delete");
             lines.insert(place, ("delete", list));
@@ -74,6 +80,24 @@ impl Printer<'_> {
             let _ = writeln!(self.out, "{key}: {value}");
         }
         self.foreign_before(&mut foreign, None);
+        self.handed_on(section);
+    }
+
+    fn is_printed_apart(&self, key: &str) -> bool {
+        key == "description" || (key == ENVIRONMENT && self.config.kind == GuestKind::Lxc)
+    }
+
+    /// What a container hands on: its environment, a line per variable, and pairs as they are.
+    fn handed_on(&mut self, section: &Section) {
+        if self.config.kind == GuestKind::Lxc {
+            let variables = section.get(ENVIRONMENT).into_iter().flat_map(|all| all.split('\0'));
+            for variable in variables {
+                self.line(&format!("{ENVIRONMENT_LINE}: {variable}"));
+            }
+        }
+        for (key, value) in &section.raw {
+            self.line(&format!("{key}: {value}"));
+        }
     }
 
     /// The lines that are none of ours and stood behind a key that sorts before this one.

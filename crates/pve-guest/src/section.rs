@@ -20,6 +20,8 @@ pub(crate) struct ForeignLine {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Section {
     keys: BTreeMap<String, String>,
+    /// Pairs that are handed on to others as they are, in the order in which they stand: `lxc.*` of a container.
+    pub raw: Vec<(String, String)>,
     pub(crate) foreign: Vec<ForeignLine>,
 }
 
@@ -54,7 +56,7 @@ impl Section {
 
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.is_empty() && self.raw.is_empty()
     }
 
     /// All keys in byte order.
@@ -86,13 +88,14 @@ impl Section {
     pub fn without_foreign_lines(&self) -> Self {
         Self {
             keys: self.keys.clone(),
+            raw: self.raw.clone(),
             foreign: Vec::new(),
         }
     }
 
     /// Whether the section would leave no trace in the file.
     pub(crate) fn is_blank(&self) -> bool {
-        self.keys.is_empty() && self.foreign.is_empty()
+        self.is_empty() && self.foreign.is_empty()
     }
 
     fn drop_foreign(&mut self, key: &str) {
@@ -104,6 +107,7 @@ impl FromIterator<(String, String)> for Section {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(iter: I) -> Self {
         Self {
             keys: iter.into_iter().collect(),
+            raw: Vec::new(),
             foreign: Vec::new(),
         }
     }

@@ -9,20 +9,21 @@
 //! | [`steps`] | what that consists of: the one list |
 //! | [`errands`] | work on threads of its own, with a deadline |
 //! | [`report`] | saying once what went wrong |
-//! | [`node`], [`guests`], [`storages`] | what is looked at |
+//! | [`node`], [`guests`], [`containers`], [`storages`] | what is looked at |
+//! | [`facts`] | what the node tells of itself that seldom changes |
 //! | [`outbox`] | what was seen, for those who want to know all of it |
 //! | [`ballooning`] | how much memory guests are to have |
 //! | [`couriers`] | telling external metric servers |
 //! | [`upkeep`] | what else has to be done regularly |
 //! | [`trial`] | cycles without a pause, to see what they cost |
-//!
-//! Not here yet: CPU flags, containers, networks.
 
 mod ballooning;
+mod containers;
 mod counters;
 mod couriers;
 mod cycle;
 mod errands;
+mod facts;
 mod guests;
 mod node;
 mod outbox;

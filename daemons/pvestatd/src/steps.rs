@@ -4,7 +4,7 @@
 //! from cycle to cycle is in [`Shared`]. A step's work may hang and fail as it likes: see [`crate::errands`].
 //!
 //! What of the reference has no line: refreshing caches of `/etc/pve` (files are looked at when they are used),
-//! `ceph metadata update` and `sdn status update` (the suite has neither). `status store cleanup` is the suite's own.
+//! and `ceph metadata update` (the suite has no Ceph). `status store cleanup` is the suite's own.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use pve_schema::Context;
 
 use crate::errands::{Errand, Found};
 use crate::outbox::Outbox;
-use crate::{guests, node, storages, upkeep};
+use crate::{containers, facts, guests, node, storages, upkeep};
 
 /// What the steps work with.
 pub(crate) struct Shared {
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(crate) meter: Mutex<node::Meter>,
     /// When the status store was last looked through.
     pub(crate) cleaned: upkeep::LastLook,
+    /// What is remembered of spreading containers over the CPUs.
+    pub(crate) balancer: Mutex<pve_lxc::cpuset::Balancer>,
     /// Where steps put all that they saw.
     pub(crate) outbox: Outbox,
 }
@@ -32,6 +34,7 @@ impl Shared {
             context: context.clone(),
             meter: Mutex::default(),
             cleaned: upkeep::LastLook::default(),
+            balancer: Mutex::default(),
             outbox: Outbox::new(context),
         }
     }
@@ -66,8 +69,14 @@ steps! {
     "task list update" => |shared| upkeep::refresh_tasks(&shared.context),
     "node status update" => |shared| node::update(&shared.context, &shared.meter, &shared.outbox),
     "qemu status update" => |shared| guests::update(&shared.context, &shared.outbox),
+    "lxc status update" => |shared| containers::update(&shared.context, &shared.outbox),
+    "lxc cpuset rebalance" => |shared| containers::balance(&shared.context, &shared.balancer),
     "storage status update" => |shared| storages::errands(&shared.context, &shared.outbox),
+    "lxc console cleanup" => |shared| containers::end_consoles(&shared.context),
     "authkey rotation" => |shared| upkeep::rotate_key(&shared.context),
+    "sdn status update" => |shared| facts::zones(&shared.context).map(Found::from),
+    "network status update" => |shared| facts::network(&shared.context).map(Found::from),
+    "version info update" => |shared| facts::version(&shared.context).map(Found::from),
     "status store cleanup" => |shared| upkeep::forget_old(&shared.context, &shared.cleaned),
 }
 

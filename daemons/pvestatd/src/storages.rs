@@ -20,11 +20,12 @@ pub(crate) fn errands(context: &Context, outbox: &Outbox) -> Result<Found, BoxEr
     let errand = |config: &StorageConfig| {
         let (context, outbox, config) = (context.clone(), outbox.clone(), config.clone());
         let id = config.id.clone();
+        // What is known of one that hangs, now and for as long as it does.
+        outbox.post_storage(id.clone(), object(&config, Status::default()));
         Errand::new(format!("storage status update of '{id}'"), move || {
-            let status = update(&context, id.clone());
-            let seen = status.as_ref().copied().unwrap_or_default();
-            outbox.post_storage(id, object(&config, seen));
-            status.map(|_| Found::default())
+            let status = update(&context, id.clone())?;
+            outbox.post_storage(id, object(&config, status));
+            Ok(Found::default())
         })
     };
     Ok(usable.map(errand).collect::<Vec<_>>().into())

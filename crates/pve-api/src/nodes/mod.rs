@@ -1,8 +1,11 @@
 //! `/nodes`
 
 mod charts;
+mod guest;
 mod index;
 mod journal;
+pub(crate) mod lxc;
+mod netstat;
 pub(crate) mod node_row;
 pub(crate) mod qemu;
 mod replication;
@@ -11,6 +14,7 @@ mod storage;
 mod subscription;
 mod tasks;
 mod terminal;
+mod version;
 mod viewer;
 mod vzdump;
 
@@ -23,6 +27,9 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.bind(id::GET_NODES_NODE, |call| Box::pin(index::node(call)));
     registry.bind(id::GET_NODES_NODE_STATUS, |call| Box::pin(status::read(call)));
     registry.bind(id::GET_NODES_NODE_JOURNAL, |call| Box::pin(journal::journal(call)));
+    registry.bind(id::GET_NODES_NODE_NETSTAT, |call| Box::pin(netstat::netstat(call)));
+    registry.bind(id::GET_NODES_NODE_VERSION, |call| Box::pin(version::version(call)));
+    lxc::register(registry);
     qemu::register(registry);
     charts::register(registry);
     replication::register(registry);

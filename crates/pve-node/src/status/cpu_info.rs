@@ -1,6 +1,10 @@
 //! What CPUs there are: `/proc/cpuinfo`.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// The machine's, read once: CPUs that are plugged in later count from the next start of the process on.
+static OF_MACHINE: LazyLock<CpuInfo> = LazyLock::new(CpuInfo::read);
 
 /// What `/proc/cpuinfo` says. Texts are empty where it says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +28,12 @@ pub struct CpuInfo {
 }
 
 impl CpuInfo {
+    /// The machine's. On a machine with many CPUs the kernel takes long to print it, so a process asks once (reference
+    /// 04 §14.1).
+    pub fn of_machine() -> &'static Self {
+        &OF_MACHINE
+    }
+
     /// Reads `/proc/cpuinfo`.
     pub fn read() -> Self {
         Self::parse(&super::text("/proc/cpuinfo"))
@@ -70,9 +80,10 @@ impl CpuInfo {
         info
     }
 
-    /// Whether it runs guests in hardware.
+    /// Whether it runs guests in hardware. The feature counts among others, not as the first or the last (reference 04
+    /// §14.1).
     pub fn has_virtualisation(&self) -> bool {
-        self.flags.split(' ').any(|flag| flag == "vmx" || flag == "svm")
+        [" vmx ", " svm "].iter().any(|flag| self.flags.contains(flag))
     }
 }
 
@@ -134,7 +145,9 @@ mod tests {
         let info = CpuInfo::parse("processor : 0\nflags : fpu vmxx\n");
         assert_eq!((info.cpus, info.sockets, info.cores), (1, 1, 1));
         assert!(!info.has_virtualisation());
-        assert!(CpuInfo::read().cpus > 0);
+        let of_flags = |flags: &str| CpuInfo::parse(&format!("flags\t\t: {flags}\n")).has_virtualisation();
+        assert!(of_flags("fpu svm sse") && !of_flags("vmx fpu") && !of_flags("fpu svm"));
+        assert!(CpuInfo::of_machine().cpus > 0);
     }
 
     #[test]

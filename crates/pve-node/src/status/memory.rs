@@ -20,15 +20,22 @@ pub struct Memory {
     pub shared: u64,
     /// Size of ZFS's cache; 0 without ZFS.
     pub arc_size: u64,
+    /// What that cache keeps at least.
+    pub arc_min: u64,
+    /// What that cache takes at most.
+    pub arc_max: u64,
 }
 
 impl Memory {
     /// Reads what the kernel tells.
     pub fn read() -> Self {
         let pages = super::text("/sys/kernel/mm/ksm/pages_sharing");
+        let arc = super::text("/proc/spl/kstat/zfs/arcstats");
         Self {
             shared: pages.trim().parse::<u64>().unwrap_or(0).saturating_mul(PAGE),
-            arc_size: arc_size(&super::text("/proc/spl/kstat/zfs/arcstats")),
+            arc_size: arc_figure(&arc, "size"),
+            arc_min: arc_figure(&arc, "c_min"),
+            arc_max: arc_figure(&arc, "c_max"),
             ..Self::parse(&super::text("/proc/meminfo"))
         }
     }
@@ -68,16 +75,16 @@ impl Memory {
     }
 }
 
-/// Rows of name, type and value.
-fn arc_size(text: &str) -> u64 {
+/// One of the rows of name, type and value.
+fn arc_figure(text: &str, name: &str) -> u64 {
     let mut rows = text
         .lines()
         .map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    let size = rows.find_map(|row| match row.as_slice() {
-        ["size", _, value] => value.parse().ok(),
+    let figure = rows.find_map(|row| match row.as_slice() {
+        [found, _, value] if *found == name => value.parse().ok(),
         _ => None,
     });
-    size.unwrap_or(0)
+    figure.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -99,8 +106,9 @@ mod tests {
     #[test]
     fn the_cache_of_zfs_is_found() {
         let text =
-            "13 1 0x01 147 39984 123 456\nname                            type data\nhits  4    1\nsize  4    1234\n";
-        assert_eq!(arc_size(text), 1234);
-        assert_eq!(arc_size(""), 0);
+            "13 1 0x01 147 39984 123 456\nname                            type data\nhits  4    1\nc_min 4 5\nc_max 4 6\n\
+             size  4    1234\n";
+        assert_eq!(["size", "c_min", "c_max"].map(|name| arc_figure(text, name)), [1234, 5, 6]);
+        assert_eq!(arc_figure("", "size"), 0);
     }
 }

@@ -28,7 +28,7 @@ pub use cpu_info::CpuInfo;
 pub use file_system::FileSystem;
 pub use kernel::{BootInfo, Kernel};
 pub use memory::Memory;
-pub use network::{Interface, Traffic};
+pub use network::{Hardware, Interface, Traffic};
 pub use pressure::Pressure;
 
 /// A file of `/proc` or `/sys`; empty when it cannot be read.

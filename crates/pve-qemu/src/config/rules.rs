@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pve_guest::rules::{Checked, boolean_word};
+use pve_guest::rules::{Checked, check_scalar};
 use pve_guest::{GuestConfig, GuestKind, KeyRules, Section};
 use pve_schema::schema::Kind;
 
@@ -43,26 +43,10 @@ impl KeyRules for VmRules {
 
 /// Checks a value as weakly as upstream does for a file: the type and the format, no limits, words or patterns.
 fn check_value(key: &str, value: &str) -> Result<String, String> {
-    let wrong = |kind: &str| Err(format!("type check ('{kind}') failed - got '{value}'"));
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     match keys::kind(key) {
-        Kind::Boolean => match boolean_word(value) {
-            Some(true) => Ok("1".to_owned()),
-            Some(false) => Ok("0".to_owned()),
-            None => wrong("boolean"),
-        },
-        Kind::Integer if !is_digits(value) => wrong("integer"),
-        Kind::Number => {
-            let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
-            if is_digits(whole) && is_digits(fraction) {
-                Ok(value.to_owned())
-            } else {
-                wrong("number")
-            }
-        }
         Kind::String if keys::has_format(key) => keys::check_format(key, value).map(|()| value.to_owned()),
         Kind::String => Ok(unquoted(value).to_owned()),
-        _ => Ok(value.to_owned()),
+        kind => check_scalar(kind, value),
     }
 }
 

@@ -10,12 +10,12 @@ use pve_qemu::journal::SystemLog;
 use pve_qemu::update::Change;
 use pve_qemu::{files, reconfigure, tasks};
 use pve_rest::{ApiError, ApiResult, Call, Registry, Reply};
-use pve_schema::ParamErrors;
 use pve_schema::ids::VmId;
 use pve_task::status;
 use serde_json::json;
 
 use super::shared::{self, vmid};
+use crate::nodes::guest::Wanted;
 use crate::task;
 
 /// Longest wait that a call may ask for, in seconds (the contract's own limit).
@@ -41,16 +41,10 @@ pub(super) fn register(registry: &mut Registry) {
 
 fn read(call: &Call) -> ApiResult {
     let config = files::load(&call.context, vmid(call)?)?;
-    let current = call.params.is_set("current");
-    let shown = match call.params.text("snapshot") {
-        Some(_) if current => {
-            let text = "cannot use 'snapshot' parameter with 'current'".to_owned();
-            let errors = ["snapshot", "current"].map(|name| (name.to_owned(), text.clone()));
-            return Err(ApiError::parameters(ParamErrors::from(errors)));
-        }
-        Some(snapshot) => json::snapshot(&config, snapshot)?,
-        None if current => json::current(&config),
-        None => json::effective(&config),
+    let shown = match Wanted::of(call)? {
+        Wanted::Effective => json::effective(&config),
+        Wanted::Current => json::current(&config),
+        Wanted::Snapshot(name) => json::snapshot(&config, name)?,
     };
     Ok(shown.into())
 }

@@ -1,25 +1,13 @@
 //! What the handlers of this folder share.
 
 use pve_qemu::files;
-use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
+use pve_rest::{ApiError, ApiResult, Call};
 use pve_schema::ids::VmId;
 use pve_task::Task;
-use serde_json::{Value, json};
+use serde_json::json;
 
+pub(super) use crate::nodes::guest::{index, run, vmid};
 use crate::task;
-
-/// The VM that the call is about.
-pub(super) fn vmid(call: &Call) -> Result<VmId, ApiError> {
-    let parsed: Result<Option<VmId>, _> = call.params.parse("vmid");
-    match parsed {
-        Ok(Some(vmid)) => Ok(vmid),
-        Ok(None) => Err(ApiError::parameter(
-            "vmid",
-            "property is missing and it is not optional",
-        )),
-        Err(error) => Err(ApiError::parameter("vmid", error.to_string())),
-    }
-}
 
 /// Refuses parameters that only `root@pam` may set.
 pub(super) fn check_root_only(call: &Call, names: &[&str]) -> Result<(), ApiError> {
@@ -48,15 +36,4 @@ pub(super) fn check_exists(call: &Call, vmid: VmId) -> Result<(), ApiError> {
 pub(super) fn start_task<T: Task>(call: &Call, worker_type: &str, vmid: VmId, order: &T) -> ApiResult {
     let upid = task::start(call, worker_type, vmid.to_string(), order)?;
     Ok(json!(upid.to_string()).into())
-}
-
-/// Runs a handler that blocks.
-pub(super) async fn run(call: Call, handler: fn(&Call) -> ApiResult) -> ApiResult {
-    blocking(move || handler(&call)).await
-}
-
-/// The rows of an index method.
-pub(super) fn index(names: &[&str]) -> Reply {
-    let rows: Vec<Value> = names.iter().map(|name| json!({ "subdir": name })).collect();
-    Value::Array(rows).into()
 }
