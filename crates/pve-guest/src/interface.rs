@@ -79,7 +79,16 @@ mod tests {
             assert_eq!(GuestInterface::parse(&lab, &found.name(&lab)), Some(found));
             assert_eq!(GuestInterface::parse(&lab, name), None, "another site's");
         }
-        for name in ["tap", "tap1i0", "tap100", "tap100i", "tap100i0p", "veth+100i0", "lo", "tap100i256"] {
+        for name in [
+            "tap",
+            "tap1i0",
+            "tap100",
+            "tap100i",
+            "tap100i0p",
+            "veth+100i0",
+            "lo",
+            "tap100i256",
+        ] {
             assert_eq!(GuestInterface::parse(&system, name), None, "{name}");
         }
     }

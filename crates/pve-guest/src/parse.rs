@@ -209,7 +209,9 @@ impl Parser<'_> {
     }
 
     fn close_description(&mut self) {
-        let Some(mut text) = self.description.take() else { return };
+        let Some(mut text) = self.description.take() else {
+            return;
+        };
         if self.rules.kind() == GuestKind::Qemu {
             text.truncate(text.trim_end().len());
         }

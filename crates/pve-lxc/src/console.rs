@@ -85,7 +85,10 @@ mod tests {
     /// A process with a command line of its own that does not end: it says something that nobody hears.
     fn process(program: &str, arguments: &[&str], silence: &PipeWriter) -> Child {
         let mut command = Command::new("/bin/echo");
-        command.arg0(program).args(arguments).stdout(silence.try_clone().unwrap());
+        command
+            .arg0(program)
+            .args(arguments)
+            .stdout(silence.try_clone().unwrap());
         command.spawn().unwrap()
     }
 

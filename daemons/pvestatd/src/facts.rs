@@ -104,7 +104,10 @@ mod tests {
         assert!(machine["cpus"].as_u64().unwrap() >= cpus as u64, "{machine}");
         assert!(matches!(machine["cgroup-mode"].as_u64(), Some(1 | 2)));
         let version = told(&context, VERSION_INFO).unwrap();
-        assert_eq!((&version["version"], &version["release"]), (&json!(RELEASE), &json!("9.2")));
+        assert_eq!(
+            (&version["version"], &version["release"]),
+            (&json!(RELEASE), &json!("9.2"))
+        );
         assert_eq!(told(&context, NETWORK), Some(json!({})));
     }
 

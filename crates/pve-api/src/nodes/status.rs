@@ -70,7 +70,9 @@ impl Host {
     }
 
     fn page(&self, usage: CpuUsage) -> Value {
-        let Self { kernel, memory, root, .. } = self;
+        let Self {
+            kernel, memory, root, ..
+        } = self;
         json!({
             "uptime": self.uptime,
             // Upstream does not use what the kernel tells.
@@ -189,7 +191,10 @@ mod tests {
             "rootfs": {"total": 270_553_174_016_u64, "avail": 83_617_071_104_u64, "used": 13_955_678_208_u64,
                 "free": 256_597_495_808_u64},
         });
-        let usage = CpuUsage { cpu: 0.125, wait: 0.001 };
+        let usage = CpuUsage {
+            cpu: 0.125,
+            wait: 0.001,
+        };
         assert_eq!(host.page(usage), expected);
 
         let legacy = Host {

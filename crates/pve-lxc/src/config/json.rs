@@ -65,7 +65,10 @@ mod tests {
         expected.as_object_mut().unwrap().remove("onboot");
         assert_eq!(Value::Object(effective(&config)), expected);
         let of_snapshot = snapshot(&config, "s1").unwrap();
-        assert_eq!(Value::Object(of_snapshot), json!({"cores": 1, "digest": config.digest()}));
+        assert_eq!(
+            Value::Object(of_snapshot),
+            json!({"cores": 1, "digest": config.digest()})
+        );
         assert!(snapshot(&config, "s2").is_err());
     }
 }

@@ -110,7 +110,7 @@ pub(super) fn read(line: &str) -> RawLine {
 
 fn is_known(key: &str) -> bool {
     let below = |family: &&str| key.strip_prefix(*family).is_some_and(|rest| !rest.is_empty());
-    KEYS.contains(&key) || FAMILIES.iter().any(|family| below(&family))
+    KEYS.contains(&key) || FAMILIES.iter().any(below)
 }
 
 #[cfg(test)]

@@ -39,7 +39,9 @@ impl KeyRules for ContainerRules {
             key == "rootfs" || number.is_some_and(|number| number.parse::<u8>().is_ok())
         };
         let sections = [&config.main, &config.pending].into_iter();
-        let mounts = sections.flat_map(|section| section.iter()).filter(|(key, _)| is_mount(key));
+        let mounts = sections
+            .flat_map(|section| section.iter())
+            .filter(|(key, _)| is_mount(key));
         let used: Vec<String> = mounts.map(|(_, text)| volume(text)).collect();
         let unused: Vec<String> = config
             .main
@@ -124,7 +126,10 @@ mod tests {
                 "vm 812 - unable to parse config: a-b: 1"
             ]
         );
-        assert!(parsed.config.snapshots.contains_key("PENDING"), "a snapshot's name like any other");
+        assert!(
+            parsed.config.snapshots.contains_key("PENDING"),
+            "a snapshot's name like any other"
+        );
     }
 
     #[test]

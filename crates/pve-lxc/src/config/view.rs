@@ -39,7 +39,10 @@ impl<'a> ContainerConfig<'a> {
 
     /// How many CPUs it counts for: those that it may use, or what it is limited to; `None` for all.
     pub fn cpus(self) -> Option<f64> {
-        let limit = self.0.number("cpulimit").filter(|limit| *limit > 0.0 && limit.is_finite());
+        let limit = self
+            .0
+            .number("cpulimit")
+            .filter(|limit| *limit > 0.0 && limit.is_finite());
         // A small number.
         #[allow(clippy::cast_precision_loss)]
         self.cores().map(|cores| cores as f64).or(limit)
@@ -60,7 +63,9 @@ impl<'a> ContainerConfig<'a> {
     pub fn disk(self) -> u64 {
         let rootfs = self.get("rootfs").unwrap_or_default();
         let size = rootfs.split(',').find_map(|part| part.strip_prefix("size="));
-        size.and_then(size::parse).filter(|size| *size > 0).unwrap_or(DEFAULT_DISK)
+        size.and_then(size::parse)
+            .filter(|size| *size > 0)
+            .unwrap_or(DEFAULT_DISK)
     }
 
     /// Whether its CPUs are said by a line for LXC, which nothing else changes.
@@ -83,7 +88,13 @@ mod tests {
         let look = |text: &str| {
             let config = GuestConfig::parse(&ContainerRules, vmid, text.as_bytes()).config;
             let ct = ContainerConfig::new(&config.main);
-            (ct.name(vmid), ct.cpus(), ct.memory() >> 20, ct.swap() >> 20, ct.disk() >> 20)
+            (
+                ct.name(vmid),
+                ct.cpus(),
+                ct.memory() >> 20,
+                ct.swap() >> 20,
+                ct.disk() >> 20,
+            )
         };
         assert_eq!(look(""), ("CT812".to_owned(), None, 512, 0, 4096));
         let full = "hostname: we b\ncores: 2\ncpulimit: 0.5\nmemory: 64\nswap: 8\nrootfs: l:812/x.raw,size=1G\n";

@@ -68,11 +68,15 @@ impl Balancer {
             .into_iter()
             .filter_map(|vmid| look(context, &parent, vmid))
             .collect();
-        self.failing.retain(|vmid, _| seen.iter().any(|seen| seen.vmid == *vmid));
+        self.failing
+            .retain(|vmid, _| seen.iter().any(|seen| seen.vmid == *vmid));
         for write in plan::plan(&allowed, &seen) {
             self.write(&parent, &allowed, &write);
         }
-        self.failing.iter().map(|(vmid, error)| (*vmid, error.clone())).collect()
+        self.failing
+            .iter()
+            .map(|(vmid, error)| (*vmid, error.clone()))
+            .collect()
     }
 
     fn write(&mut self, parent: &Path, allowed: &CpuSet, write: &Write) {
@@ -171,7 +175,8 @@ mod tests {
                 fs::write(base.join("cpuset.effective_cpus"), allowed).unwrap();
             }
             for (vmid, config, cpus) in containers {
-                cfs.create(&format!("nodes/n1/lxc/{vmid}.conf"), config.as_bytes()).unwrap();
+                cfs.create(&format!("nodes/n1/lxc/{vmid}.conf"), config.as_bytes())
+                    .unwrap();
                 let directory = base.join("lxc").join(vmid);
                 fs::create_dir_all(directory.join("ns")).unwrap();
                 fs::write(directory.join("cpuset.cpus"), format!("{cpus}\n")).unwrap();
@@ -206,7 +211,11 @@ mod tests {
     #[test]
     fn both_versions_of_control_groups_are_written() {
         for pure in [true, false] {
-            let containers = [("100", "cores: 1\n", "0"), ("101", "cores: 1\n", "0"), ("102", "", "0-3")];
+            let containers = [
+                ("100", "cores: 1\n", "0"),
+                ("101", "cores: 1\n", "0"),
+                ("102", "", "0-3"),
+            ];
             let node = Node::new(pure, "0-3\n", &containers);
             let mut balancer = Balancer::default();
             assert_eq!(node.run(&mut balancer), []);
@@ -221,7 +230,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_as_it_was_and_told_until_it_can() {
-        let node = Node::new(true, "0-3\n", &[("100", "cores: 1\n", "2-3"), ("101", "cores: 2\n", "")]);
+        let node = Node::new(
+            true,
+            "0-3\n",
+            &[("100", "cores: 1\n", "2-3"), ("101", "cores: 2\n", "")],
+        );
         let inner = node.base(true).join("lxc/100/ns/cpuset.cpus");
         // A directory cannot be written as a file.
         fs::remove_file(&inner).unwrap();

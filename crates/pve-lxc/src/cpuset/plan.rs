@@ -169,7 +169,8 @@ mod tests {
         // Counts of 4 4 0 0: the first one goes to 2, and again, since 1 is far fewer than 4; the second one to 3.
         assert_eq!(changes("0-3", &four), expected(&[(100, "2"), (101, "3")]));
         // The next time they get their second CPU, and all CPUs are used by two.
-        let next = [("2", 100), ("3", 101), ("0-1", 102), ("0-1", 103)].map(|(set, vmid)| container(vmid, set, Some(2)));
+        let next =
+            [("2", 100), ("3", 101), ("0-1", 102), ("0-1", 103)].map(|(set, vmid)| container(vmid, set, Some(2)));
         let moves = [(100, "0,2"), (101, "0,3"), (100, "1-2"), (101, "2-3"), (102, "0,3")];
         assert_eq!(changes("0-3", &next), expected(&moves));
         let widened = [container(100, "", Some(2)), container(101, "", Some(2))];
@@ -187,7 +188,10 @@ mod tests {
         };
         let other = container(101, "0", Some(1));
         assert_eq!(changes("0-3", &[pinned.clone(), other]), expected(&[(101, "1")]));
-        let wide = Seen { cores: Some(3), ..pinned };
+        let wide = Seen {
+            cores: Some(3),
+            ..pinned
+        };
         assert_eq!(changes("0-3", &[wide]), []);
     }
 

@@ -37,7 +37,10 @@ impl CpuSet {
         for part in parts {
             let invalid = || InvalidCpuSet::Range(part.to_owned());
             let number = |text: &str| {
-                let number = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
+                let number = text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit())
+                    .then(|| text.parse().ok());
                 number.flatten().filter(|number| *number <= MAX_CPU)
             };
             let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -115,7 +118,10 @@ mod tests {
             ("\n", 0, "", ""),
         ] {
             let set = CpuSet::parse(text).unwrap();
-            assert_eq!((set.len(), set.short(), set.list()), (count, short.to_owned(), list.to_owned()));
+            assert_eq!(
+                (set.len(), set.short(), set.list()),
+                (count, short.to_owned(), list.to_owned())
+            );
         }
         for (text, error) in [
             ("5-2", "invalid range: 5-2 (2 < 5)"),

@@ -97,9 +97,7 @@ impl Crew {
     fn without_stuck(&self, names: Vec<PathBuf>) -> (BTreeMap<PathBuf, Job>, BTreeSet<PathBuf>) {
         let stuck = lock(&self.stuck);
         let full = stuck.len() >= MAX_STUCK;
-        let (hanging, free): (Vec<_>, Vec<_>) = names
-            .into_iter()
-            .partition(|name| full || stuck.contains(name));
+        let (hanging, free): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| full || stuck.contains(name));
         let job = |name: PathBuf| {
             let done = Arc::default();
             (name.clone(), Job { name, done })
@@ -114,12 +112,7 @@ impl Crew {
         stuck.extend(hanging.map(|job| job.name.clone()));
     }
 
-    fn work<T>(
-        &self,
-        queue: &Mutex<VecDeque<Job>>,
-        sender: &Sender<Said<T>>,
-        ask: &impl Fn(&Path, &mut dyn FnMut(T)),
-    ) {
+    fn work<T>(&self, queue: &Mutex<VecDeque<Job>>, sender: &Sender<Said<T>>, ask: &impl Fn(&Path, &mut dyn FnMut(T))) {
         while let Some(job) = { lock(queue).pop_front() } {
             // Nobody listens any more to what comes late.
             ask(&job.name, &mut |answer| {
@@ -182,7 +175,11 @@ mod tests {
         let seen = crew.ask_all(names(0..1000), SHORT, asker(&gate, hangs));
         assert_eq!(seen.hanging, BTreeSet::from([PathBuf::from("7")]));
         assert_eq!(seen.answers[Path::new("7")], [1], "what it said before counts");
-        assert!(seen.answers.iter().all(|(name, said)| name == Path::new("7") || said == &[1, 2]));
+        assert!(
+            seen.answers
+                .iter()
+                .all(|(name, said)| name == Path::new("7") || said == &[1, 2])
+        );
         assert_eq!(seen.answers.len(), 1000);
 
         let start = Instant::now();
@@ -201,7 +198,11 @@ mod tests {
         let (crew, gate) = (crew(), Gate::default());
         let all = |_: &str| true;
         let seen = crew.ask_all(names(0..THREADS + 5), SHORT, asker(&gate, all));
-        assert_eq!(seen.hanging.len(), THREADS, "the rest had no turn and is asked the next time");
+        assert_eq!(
+            seen.hanging.len(),
+            THREADS,
+            "the rest had no turn and is asked the next time"
+        );
         for _ in 0..MAX_STUCK / THREADS {
             crew.ask_all(names(0..MAX_STUCK + 20), SHORT, asker(&gate, all));
         }

@@ -104,7 +104,11 @@ impl Groups {
 
     /// How long a group's tasks wait for a resource: `cpu`, `io` or `memory`.
     pub(super) fn pressure(&self, group: &Path, resource: &str) -> Pressure {
-        pressure(&self.text_of(None, group, &format!("{resource}.pressure")).unwrap_or_default())
+        pressure(
+            &self
+                .text_of(None, group, &format!("{resource}.pressure"))
+                .unwrap_or_default(),
+        )
     }
 
     /// A file of a group: in a hierarchy of the first version, or in that of the second.
@@ -187,7 +191,8 @@ mod tests {
         (root, groups)
     }
 
-    const PRESSURE: &str = "some avg10=1.25 avg60=0.50 avg300=0.10 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0 total=0\n";
+    const PRESSURE: &str =
+        "some avg10=1.25 avg60=0.50 avg300=0.10 total=12345\nfull avg10=0.00 avg60=0.00 avg300=0 total=0\n";
     const EXPECTED: Usage = Usage {
         cpu: 1234 + 567,
         memory: 9_000_000 - 8_000_000,
@@ -207,18 +212,31 @@ mod tests {
     fn the_second_version_is_read() {
         let (_root, groups) = tree(&[
             ("cgroup.controllers", "cpuset cpu io memory pids\n"),
-            ("lxc/100/cpu.stat", "usage_usec 1802997\nuser_usec 1234999\nsystem_usec 567998\nnice_usec 5\n"),
+            (
+                "lxc/100/cpu.stat",
+                "usage_usec 1802997\nuser_usec 1234999\nsystem_usec 567998\nnice_usec 5\n",
+            ),
             ("lxc/100/memory.current", "9000000\n"),
-            ("lxc/100/memory.stat", "anon 1000000\nfile_mapped 7\nfile 8000000\nkernel 5\n"),
+            (
+                "lxc/100/memory.stat",
+                "anon 1000000\nfile_mapped 7\nfile 8000000\nkernel 5\n",
+            ),
             ("lxc/100/memory.swap.current", "4096\n"),
-            ("lxc/100/io.stat", "8:0 rbytes=1000 wbytes=2000 rios=1 wios=2 dbytes=9 dios=0\n7:0 rbytes=100 wbytes=200 rios=1\n"),
+            (
+                "lxc/100/io.stat",
+                "8:0 rbytes=1000 wbytes=2000 rios=1 wios=2 dbytes=9 dios=0\n7:0 rbytes=100 wbytes=200 rios=1\n",
+            ),
             ("lxc/100/cpu.pressure", PRESSURE),
         ]);
         let group = Path::new("lxc/100");
         assert!(groups.is_pure());
         assert_eq!(groups.usage(group), EXPECTED);
         assert_eq!(groups.pressure(group, "cpu"), told());
-        assert_eq!(groups.pressure(group, "io"), Pressure::default(), "the kernel does not tell");
+        assert_eq!(
+            groups.pressure(group, "io"),
+            Pressure::default(),
+            "the kernel does not tell"
+        );
         assert_eq!(groups.usage(Path::new("lxc/101")), Usage::default());
         assert_eq!(groups.base("cpuset"), groups.root);
     }
@@ -230,7 +248,10 @@ mod tests {
             // Of the hierarchy without controllers; the first version's counts.
             ("unified/lxc/100/cpu.stat", "user_usec 5\nsystem_usec 5\n"),
             ("memory/lxc/100/memory.usage_in_bytes", "9000000\n"),
-            ("memory/lxc/100/memory.stat", "cache 0\ntotal_cache 8000000\ntotal_cache_x 1\n"),
+            (
+                "memory/lxc/100/memory.stat",
+                "cache 0\ntotal_cache 8000000\ntotal_cache_x 1\n",
+            ),
             ("memory/lxc/100/memory.memsw.usage_in_bytes", "9004096\n"),
             (
                 "blkio/lxc/100/blkio.throttle.io_service_bytes_recursive",
@@ -246,7 +267,11 @@ mod tests {
         // A controller that is mounted in its second version only.
         fs::remove_dir_all(root.path().join("cpuacct")).unwrap();
         assert_eq!(groups.usage(group).cpu, 0, "less than a millisecond of each");
-        fs::write(root.path().join("unified/lxc/100/cpu.stat"), "user_usec 2000\nsystem_usec 1000\n").unwrap();
+        fs::write(
+            root.path().join("unified/lxc/100/cpu.stat"),
+            "user_usec 2000\nsystem_usec 1000\n",
+        )
+        .unwrap();
         assert_eq!(groups.usage(group).cpu, 3);
     }
 
@@ -255,10 +280,16 @@ mod tests {
         let (_root, groups) = tree(&[
             ("memory/lxc/100/memory.usage_in_bytes", "x\n"),
             ("memory/lxc/100/memory.stat", "total_cache 5\n"),
-            ("blkio/lxc/100/blkio.throttle.io_service_bytes_recursive", "8:0\n8:0 Read\n8:0 Read x\nTotal\n"),
+            (
+                "blkio/lxc/100/blkio.throttle.io_service_bytes_recursive",
+                "8:0\n8:0 Read\n8:0 Read x\nTotal\n",
+            ),
         ]);
         assert_eq!(groups.usage(Path::new("lxc/100")), Usage::default());
-        assert_eq!(disk("8:0 rbytes=18446744073709551615 wbytes=\n7:0 rbytes=1"), (u64::MAX, 0));
+        assert_eq!(
+            disk("8:0 rbytes=18446744073709551615 wbytes=\n7:0 rbytes=1"),
+            (u64::MAX, 0)
+        );
         assert_eq!(pressure("some\nfull avg60=1\n"), Pressure::default());
     }
 }

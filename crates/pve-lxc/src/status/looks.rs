@@ -66,7 +66,10 @@ pub(super) fn at(site: &Site, running: &BTreeMap<VmId, u64>) -> BTreeMap<VmId, L
             None => ask_monitor(socket).inspect(|first| say(Answer::First(*first))),
         };
         match first {
-            Ok(first) => say(Answer::Disk(FileSystem::of(&PathBuf::from(format!("/proc/{}/root/", first.pid))))),
+            Ok(first) => say(Answer::Disk(FileSystem::of(&PathBuf::from(format!(
+                "/proc/{}/root/",
+                first.pid
+            ))))),
             Err(error) => say(Answer::Fault(error)),
         }
     });

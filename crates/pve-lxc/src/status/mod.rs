@@ -166,7 +166,11 @@ impl Host {
             groups: Groups::at(Path::new(groups::ROOT)),
             parent: PathBuf::from(names::control_group(site)),
             looks: looks::at(site, &running),
-            traffic: if running.is_empty() { BTreeMap::new() } else { traffic(site) },
+            traffic: if running.is_empty() {
+                BTreeMap::new()
+            } else {
+                traffic(site)
+            },
             running,
         }
     }
@@ -219,14 +223,21 @@ impl Host {
 /// Seconds since a tick, at so many seconds since boot.
 fn age(started: u64, uptime: f64) -> u64 {
     // Ticks of a machine's life are far from the numbers that a double cannot tell apart, and a time is not negative.
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
     let age = (uptime - started as f64 / clock_ticks()).max(0.0) as u64;
     age
 }
 
 fn clock() -> HostClock {
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let uptime = uptime.split_ascii_whitespace().next().and_then(|text| text.parse().ok());
+    let uptime = uptime
+        .split_ascii_whitespace()
+        .next()
+        .and_then(|text| text.parse().ok());
     // A small number.
     #[allow(clippy::cast_precision_loss)]
     let cpus = CpuInfo::of_machine().cpus.max(1) as f64;
@@ -260,7 +271,8 @@ mod tests {
         let context = pve_testing::context(directory.path(), "n1");
         let cfs = Cfs::new(&context);
         cfs.ensure_tree().unwrap();
-        let config = "hostname: web\ncpulimit: 0.5\nlock: backup\nrootfs: l:812/x.raw,size=1G\ntags: a;b\ntemplate: 1\n";
+        let config =
+            "hostname: web\ncpulimit: 0.5\nlock: backup\nrootfs: l:812/x.raw,size=1G\ntags: a;b\ntemplate: 1\n";
         cfs.create("nodes/n1/lxc/812.conf", config.as_bytes()).unwrap();
         let vmids: Vec<VmId> = ["812", "813"].map(|vmid| vmid.parse().unwrap()).into();
         let seen = list(&context, &vmids, true);

@@ -105,10 +105,12 @@ mod tests {
 
     #[test]
     fn the_cache_of_zfs_is_found() {
-        let text =
-            "13 1 0x01 147 39984 123 456\nname                            type data\nhits  4    1\nc_min 4 5\nc_max 4 6\n\
+        let text = "13 1 0x01 147 39984 123 456\nname                            type data\nhits  4    1\nc_min 4 5\nc_max 4 6\n\
              size  4    1234\n";
-        assert_eq!(["size", "c_min", "c_max"].map(|name| arc_figure(text, name)), [1234, 5, 6]);
+        assert_eq!(
+            ["size", "c_min", "c_max"].map(|name| arc_figure(text, name)),
+            [1234, 5, 6]
+        );
         assert_eq!(arc_figure("", "size"), 0);
     }
 }
