@@ -4,6 +4,7 @@ mod cluster;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod containers;
+mod facts;
 mod figures;
 mod purge;
 

@@ -66,18 +66,20 @@ mod tests {
     fn consoles_are_known_by_their_whole_command_line() {
         let system = pve_testing::site("/", "n1");
         let lab = pve_testing::site("/L", "n1");
+        // A blank stands for the zero byte that ends an argument.
         for (command, of_system, of_lab) in [
-            ("lxc-console\0-n\0100\0", true, false),
-            ("/usr/bin/lxc-console\0-n\0100\0", true, false),
-            ("lxc-console\0-P\0/L/var/lib/lxc\0-n\0100\0", false, true),
-            ("lxc-console\0-P\0/M/var/lib/lxc\0-n\0100\0", false, false),
-            ("/opt/lxc-console\0-n\0100\0", false, false),
-            ("lxc-console\0-n\0100\0-e\0-1\0", false, false),
-            ("lxc-console\0-n\0web\0", false, false),
-            ("lxc-console\0-n\0100", false, false),
+            ("lxc-console -n 100 ", true, false),
+            ("/usr/bin/lxc-console -n 100 ", true, false),
+            ("lxc-console -P /L/var/lib/lxc -n 100 ", false, true),
+            ("lxc-console -P /M/var/lib/lxc -n 100 ", false, false),
+            ("/opt/lxc-console -n 100 ", false, false),
+            ("lxc-console -n 100 -e -1 ", false, false),
+            ("lxc-console -n web ", false, false),
+            ("lxc-console -n 100", false, false),
             ("", false, false),
         ] {
-            let found = [&system, &lab].map(|site| vmid_of(site, command.as_bytes()).is_some());
+            let bytes = command.replace(' ', "\0").into_bytes();
+            let found = [&system, &lab].map(|site| vmid_of(site, &bytes).is_some());
             assert_eq!(found, [of_system, of_lab], "{command:?}");
         }
     }

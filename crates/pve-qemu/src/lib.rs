@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`accel`] | KVM or TCG |
+//! | [`cpu_flags`] | which CPU flags VMs can have here |
 //! | [`command`] | QEMU's command line |
 //! | [`config`] | the keys of a VM's config and their types |
 //! | [`update`], [`reconfigure`], `hotplug` | changing a config: the rules, with the node around them, by the monitor |
@@ -33,6 +34,7 @@ pub mod cleanup;
 pub mod command;
 pub mod config;
 pub mod console;
+pub mod cpu_flags;
 pub mod create;
 pub mod destroy;
 pub mod error;

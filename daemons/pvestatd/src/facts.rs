@@ -87,9 +87,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let context = pve_testing::context(directory.path(), "n1");
         let store = Cfs::new(&context).status();
-        let steps: [(fn(&Context) -> Result<(), BoxError>, &str); 3] =
-            [(machine, STATIC_INFO), (version, VERSION_INFO), (network, NETWORK)];
-        for (step, key) in steps {
+        let steps: [fn(&Context) -> Result<(), BoxError>; 3] = [machine, version, network];
+        for (step, key) in steps.into_iter().zip([STATIC_INFO, VERSION_INFO, NETWORK]) {
             step(&context).unwrap();
             let value = told(&context, key).unwrap();
             let before = store.list(key).unwrap();

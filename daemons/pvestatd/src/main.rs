@@ -10,6 +10,7 @@
 //! | [`errands`] | work on threads of its own, with a deadline |
 //! | [`report`] | saying once what went wrong |
 //! | [`node`], [`guests`], [`containers`], [`storages`] | what is looked at |
+//! | [`cpu_flags`] | asking QEMU which CPU flags VMs can have |
 //! | [`facts`] | what the node tells of itself that seldom changes |
 //! | [`outbox`] | what was seen, for those who want to know all of it |
 //! | [`ballooning`] | how much memory guests are to have |
@@ -21,6 +22,7 @@ mod ballooning;
 mod containers;
 mod counters;
 mod couriers;
+mod cpu_flags;
 mod cycle;
 mod errands;
 mod facts;

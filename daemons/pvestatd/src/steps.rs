@@ -4,7 +4,8 @@
 //! from cycle to cycle is in [`Shared`]. A step's work may hang and fail as it likes: see [`crate::errands`].
 //!
 //! What of the reference has no line: refreshing caches of `/etc/pve` (files are looked at when they are used),
-//! and `ceph metadata update` (the suite has no Ceph). `status store cleanup` is the suite's own.
+//! and `ceph metadata update` (the suite has no Ceph). `cpu flags update` is a part of the node's step there, and
+//! `status store cleanup` is the suite's own.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use pve_schema::Context;
 
 use crate::errands::{Errand, Found};
 use crate::outbox::Outbox;
-use crate::{containers, facts, guests, node, storages, upkeep};
+use crate::{containers, cpu_flags, facts, guests, node, storages, upkeep};
 
 /// What the steps work with.
 pub(crate) struct Shared {
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) meter: Mutex<node::Meter>,
     /// When the status store was last looked through.
     pub(crate) cleaned: upkeep::LastLook,
+    /// What is known of the CPU flags that VMs can have.
+    pub(crate) flags: cpu_flags::Flags,
     /// What is remembered of spreading containers over the CPUs.
     pub(crate) balancer: Mutex<pve_lxc::cpuset::Balancer>,
     /// Where steps put all that they saw.
@@ -34,6 +37,7 @@ impl Shared {
             context: context.clone(),
             meter: Mutex::default(),
             cleaned: upkeep::LastLook::default(),
+            flags: cpu_flags::Flags::default(),
             balancer: Mutex::default(),
             outbox: Outbox::new(context),
         }
@@ -68,6 +72,7 @@ macro_rules! steps {
 steps! {
     "task list update" => |shared| upkeep::refresh_tasks(&shared.context),
     "node status update" => |shared| node::update(&shared.context, &shared.meter, &shared.outbox),
+    "cpu flags update" => |shared| cpu_flags::update(&shared.context, &shared.flags).map(Found::from),
     "qemu status update" => |shared| guests::update(&shared.context, &shared.outbox),
     "lxc status update" => |shared| containers::update(&shared.context, &shared.outbox),
     "lxc cpuset rebalance" => |shared| containers::balance(&shared.context, &shared.balancer),

@@ -7,6 +7,7 @@ mod log;
 mod metrics;
 mod nextid;
 mod options;
+mod qemu;
 pub(crate) mod resources;
 mod status;
 mod tasks;
@@ -50,6 +51,7 @@ pub(crate) fn register(registry: &mut Registry) {
     metrics::register(registry);
     registry.bind(id::GET_CLUSTER_NEXTID, |call| Box::pin(nextid::next(call)));
     options::register(registry);
+    qemu::register(registry);
     registry.bind(id::GET_CLUSTER_RESOURCES, |call| Box::pin(resources::list(call)));
     registry.bind(id::GET_CLUSTER_STATUS, |call| Box::pin(status::read(call)));
     registry.bind(id::GET_CLUSTER_TASKS, |call| Box::pin(tasks::list(call)));
