@@ -8,8 +8,9 @@ use pve_access::UserConfig;
 use pve_access::domains::Domains;
 use pve_backup::vzdump::conf::Conf;
 use pve_contract::{id, method, property_format};
-use pve_guest::{GuestConfig, Section};
+use pve_guest::{GuestConfig, KeyRules, Section};
 use pve_jobs::{JobsCfg, jobs_cfg};
+use pve_lxc::config::{ContainerConfig, ContainerRules};
 use pve_qemu::config::{Agent, Boot, Drive, DriveKey, Machine, MachineType, Net, Version, Vga, VmRules};
 use pve_schema::Site;
 use pve_schema::ids::{UserId, VmId};
@@ -139,14 +140,28 @@ pub fn vzdump_conf(data: &[u8]) {
 
 /// A VM's configuration file.
 pub fn qemu_config(data: &[u8]) {
+    guest_config(&VmRules, data);
+}
+
+/// A container's configuration file, and what is shown of it.
+pub fn lxc_config(data: &[u8]) {
+    let config = guest_config(&ContainerRules, data);
+    let shown = pve_lxc::config::json::effective(&config);
+    assert_eq!(shown["digest"], config.digest());
+    let view = ContainerConfig::new(&config.main);
+    assert!(view.disk() > 0 && view.memory() > 0 && view.cpus().is_none_or(|cpus| cpus > 0.0));
+}
+
+fn guest_config(rules: &dyn KeyRules, data: &[u8]) -> GuestConfig {
     let vmid = VmId::try_from(105).expect("an id");
-    let parsed = GuestConfig::parse(&VmRules, vmid, data);
+    let parsed = GuestConfig::parse(rules, vmid, data);
     let once = parsed.config.print();
-    let again = GuestConfig::parse(&VmRules, vmid, once.as_bytes());
+    let again = GuestConfig::parse(rules, vmid, once.as_bytes());
     assert_eq!(again.config.print(), once);
     assert_eq!(keys(&again.config), keys(&parsed.config));
-    let strict = GuestConfig::parse_strict(&VmRules, vmid, data);
+    let strict = GuestConfig::parse_strict(rules, vmid, data);
     assert_eq!(strict.is_ok(), parsed.warnings.is_empty());
+    parsed.config
 }
 
 /// All keys of a guest: by section, what is to be deleted last.
@@ -167,6 +182,8 @@ fn keys(config: &GuestConfig) -> impl PartialEq + Debug {
         .map(|(name, section)| (name.clone(), keys(section)));
     let snapshots: Vec<_> = snapshots.collect();
     let main = [keys(&config.main), keys(&config.pending)];
+    let raw = [config.main.raw.clone(), config.pending.raw.clone()];
+    let main = (main, raw);
     (main, special, snapshots, config.pending_deletes.clone())
 }
 

@@ -84,6 +84,7 @@ targets! {
     files::datacenter_cfg,
     files::corosync_conf,
     files::vzdump_conf,
+    files::lxc_config,
     files::qemu_config,
     files::qemu_values,
     files::property_string,
