@@ -140,7 +140,11 @@ pub(crate) fn status(config: &StorageConfig) -> Status {
 
 /// Whether something is mounted exactly there.
 fn is_mounted(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    lists_mount(&fs::read_to_string("/proc/self/mounts").unwrap_or_default(), path)
+}
+
+/// Whether the kernel's table has a line for exactly that place.
+fn lists_mount(mounts: &str, path: &Path) -> bool {
     let wanted: PathBuf = path.components().collect();
     mounts
         .lines()
@@ -243,5 +247,15 @@ mod tests {
     #[test]
     fn mount_table_escapes() {
         assert_eq!(unescaped(r"/mnt/a\040b\134c\x"), r"/mnt/a b\c\x");
+    }
+
+    /// Reference 04 §20, vector 14.
+    #[test]
+    fn fields_of_the_mount_table() {
+        let line = r"a\040b /m\134nt tmpfs rw,x=1 0 0";
+        let fields: Vec<String> = line.split(' ').map(unescaped).collect();
+        assert_eq!(fields, ["a b", r"/m\nt", "tmpfs", "rw,x=1", "0", "0"]);
+        assert!(lists_mount(line, Path::new(r"/m\nt")));
+        assert!(!lists_mount(line, Path::new("/m\nt")) && !lists_mount(line, Path::new("/m")));
     }
 }
