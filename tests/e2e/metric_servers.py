@@ -61,12 +61,9 @@ class Program:
         return takes(self.port)
 
     def __exit__(self, *_):
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # What it keeps is of no use to anybody.
+        self.process.kill()
+        self.process.wait()
 
 
 class Influx(Program):

@@ -31,7 +31,9 @@ def guest(lab):
     machines = api.nodes(lab.node).qemu
     lab.run_task(api, machines.post(vmid=100, name="web-01", tags="prod;web", memory=64, kvm=0, cores=2))
     lab.run_task(api, machines(100).status.start.post())
-    return 100
+    yield 100
+    # It has no operating system that would shut it down.
+    lab.run_task(api, machines(100).status.stop.post())
 
 
 def add(lab, name, kind, **options):
@@ -135,16 +137,16 @@ def test_servers_that_cannot_be_reached_are_not_added(lab, servers):
         return answer.status_code, answer.json().get("errors") or answer.json()["message"].strip()
 
     text = f"couldn't create carbon socket [127.0.0.1]:{closed} - Connection refused"
-    assert refused("x", type="graphite", port=closed, proto="tcp") == (500, text)
+    assert refused("new", type="graphite", port=closed, proto="tcp") == (500, text)
     wrong = {"type": "influxdb", "port": servers[3].port, "influxdbproto": "http"}
-    assert refused("x", **wrong) == (500, "404 Not Found")
+    assert refused("new", **wrong) == (500, "404 Not Found")
     # The collector wants a header.
     otlp = {"type": "opentelemetry", "port": servers[3].port, "otel-protocol": "http"}
-    assert refused("x", **otlp) == (500, "Connection test failed: 400 Bad Request")
+    assert refused("new", **otlp) == (500, "Connection test failed: 400 Bad Request")
     assert refused("otel", **otlp) == (500, "Metric server 'otel' already exists")
     path = {"type": "graphite", "port": 1, "path": "-a"}
-    assert refused("x", **path)[0] == 400 and "path" in refused("x", **path)[1]
-    assert refused("x", type="graphite") == (400, {"port": "property is missing and it is not optional"})
+    assert refused("new", **path)[0] == 400 and "path" in refused("new", **path)[1]
+    assert refused("new", type="graphite") == (400, {"port": "property is missing and it is not optional"})
     servers[3].errors.clear()
     answer = lab.call("PUT", f"{SERVERS}/nobody", server="127.0.0.1", port=1)
     assert (answer.status_code, answer.json()["message"]) == (500, "no such server 'nobody'\n")
