@@ -100,8 +100,16 @@ impl Dispatcher {
             let names: Vec<&str> = servers.iter().map(|server| server.id.as_str()).collect();
             counters::keep_servers(&names);
         }
+        let mut result = Ok(());
         for server in enabled {
-            let token = edit::token(&self.cfs, &server.id)?;
+            let token = match edit::token(&self.cfs, &server.id) {
+                Ok(token) => token,
+                // The others are not to suffer from that.
+                Err(error) => {
+                    result = result.and(Err(error));
+                    continue;
+                }
+            };
             let courier = self.couriers.get(&server.id);
             // One that was sent for another address, or with another secret, goes home when it is done.
             if !courier.is_some_and(|courier| courier.server == *server && courier.token == token) {
@@ -117,7 +125,7 @@ impl Dispatcher {
                 });
             }
         }
-        Ok(())
+        result
     }
 
     fn send_for(&mut self, server: &Server, token: Option<String>) {
@@ -263,6 +271,18 @@ mod tests {
         assert_eq!(note(Err(status)), None);
         assert_eq!(note(Ok(())), Some(Ok("metric server 'g' works again".to_owned())));
         assert_eq!(note(Ok(())), None);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_keeps_no_other_server_waiting() {
+        let root = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(root.path(), "n1");
+        let mut dispatcher = Dispatcher::new(&context);
+        dispatcher.cfs.ensure_tree().unwrap();
+        let servers = "graphite: ../x\n\tserver 127.0.0.1\n\ngraphite: good\n\tserver 127.0.0.1\n";
+        dispatcher.cfs.write("status.cfg", servers.as_bytes()).unwrap();
+        assert!(dispatcher.look().is_err());
+        assert!(dispatcher.couriers.keys().eq(["good"]));
     }
 
     #[test]

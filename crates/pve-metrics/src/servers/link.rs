@@ -22,6 +22,8 @@ use crate::snapshot::Snapshot;
 const MAX_ANSWER: u64 = 1 << 16;
 /// A request is three steps of an exchange – connecting, asking, being answered – each of which may take the time-out.
 const STEPS: u32 = 3;
+/// But together no longer than this, unless the time-out itself is: somebody waits for the test of a connection.
+const EXCHANGE: Duration = Duration::from_secs(20);
 /// The kinds of sockets as messages name them.
 const CARBON: &str = "carbon";
 const INFLUXDB: &str = "influxdb";
@@ -248,7 +250,7 @@ fn write_within(mut stream: TcpStream, batches: &[Vec<u8>], timeout: Duration) -
 
 fn client(timeout: Duration, verifies: bool) -> Result<Client, SendError> {
     let settings = pve_fetch::Settings {
-        deadline: timeout * STEPS,
+        deadline: (timeout * STEPS).min(EXCHANGE.max(timeout)),
         largest: MAX_ANSWER,
         proxy: None,
         trust: if verifies { Trust::System } else { Trust::Anybody },
