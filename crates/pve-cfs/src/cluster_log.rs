@@ -19,8 +19,11 @@ use crate::Cfs;
 
 use crate::error::{CfsError, shown};
 use crate::lock::{FileLock, Mode};
-use crate::status::{RUN_DIR, ensure_run_dir, replace};
+use crate::run_dir::make_run_dir;
+use crate::status::replace;
 
+/// Where it is.
+const RUN_DIR: &str = "/run/pve-cluster";
 /// Bytes of the ring.
 const RING: usize = 128 * 1024;
 /// What is left of the ring when it is cut, so that not every entry cuts it anew.
@@ -151,7 +154,7 @@ impl ClusterLog {
     fn append(&self, priority: Priority, ident: &str, user: &str, message: &str) -> Result<(), CfsError> {
         let path = self.file();
         let site = &self.context.site;
-        ensure_run_dir(site, &site.path(RUN_DIR))?;
+        make_run_dir(site, RUN_DIR)?;
         let _lock = FileLock::acquire(
             &site.path(RUN_DIR).join(".clusterlog.lock"),
             Mode::Exclusive,

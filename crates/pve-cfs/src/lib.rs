@@ -13,6 +13,7 @@
 //! | [`members`] | the nodes, quorum, a node's address |
 //! | [`ssh`] | the way to another node as root |
 //! | [`guests`] | which guest lives where, and which number is free |
+//! | [`run_dir`] | the directories below `/run` that they share |
 //! | [`status`] | the status store: values that the daemons tell each other |
 //! | [`corosync`] | `corosync.conf` |
 //! | [`cluster_log`] | the cluster log |
@@ -31,6 +32,7 @@ pub mod guests;
 pub mod lock;
 pub mod members;
 pub mod path;
+pub mod run_dir;
 pub mod ssh;
 pub mod status;
 pub mod tree;
@@ -43,5 +45,6 @@ pub use files::{Cfs, MAX_FILE, Stamp};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};
 pub use members::{Cluster, Member, Members};
+pub use run_dir::make_run_dir;
 pub use ssh::Peer;
 pub use status::StatusStore;

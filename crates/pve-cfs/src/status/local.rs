@@ -1,9 +1,9 @@
 //! The status store of one node: a file per key below `/run/pve-cluster/status`, 0640 root:www-data in a directory
 //! 0750, each replaced as a whole. No daemon holds any of it, so the end of one loses nothing; a reboot loses all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{geteuid, gettid};
@@ -12,11 +12,12 @@ use pve_schema::{Site, errno_text, text};
 use super::Told;
 use crate::error::{CfsError, shown};
 use crate::path::is_temporary;
+use crate::run_dir::make_run_dir;
 
 /// Longest file name that file systems take.
 const MAX_NAME: usize = 200;
-/// The run directory that the daemons share.
-pub(crate) const RUN_DIR: &str = "/run/pve-cluster";
+/// Where the files are.
+const DIRECTORY: &str = "/run/pve-cluster/status";
 
 /// The store of one site.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub(super) struct LocalStore {
 impl LocalStore {
     /// Where the files are. Each is set by a rename and unset by a removal, so the directory's own stamp tells of changes.
     pub(super) fn dir(&self) -> PathBuf {
-        self.site.path(RUN_DIR).join("status")
+        self.site.path(DIRECTORY)
     }
 
     fn file(&self, key: &str) -> Result<PathBuf, CfsError> {
@@ -40,7 +41,7 @@ impl LocalStore {
 
     pub(super) fn set(&self, key: &str, value: &[u8]) -> Result<(), CfsError> {
         let path = self.file(key)?;
-        ensure_run_dir(&self.site, &self.dir())?;
+        make_run_dir(&self.site, DIRECTORY)?;
         replace(&self.site, &path, value)
     }
 
@@ -111,35 +112,6 @@ fn read_error(path: &Path, error: &io::Error) -> CfsError {
         path: shown(path),
         reason: errno_text(error),
     }
-}
-
-/// Makes the shared run directory and one below it: 0750 root:www-data.
-pub(crate) fn ensure_run_dir(site: &Site, dir: &Path) -> Result<(), CfsError> {
-    let failed = |error: io::Error| CfsError::MakeDir {
-        path: shown(dir),
-        reason: errno_text(&error),
-    };
-    if dir.is_dir() {
-        return Ok(());
-    }
-    let run = site.path(RUN_DIR);
-    if let Some(above) = run.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(above)
-            .map_err(failed)?;
-    }
-    for path in [run.as_path(), dir] {
-        match DirBuilder::new().mode(0o750).create(path) {
-            Ok(()) if geteuid().is_root() => {
-                chown(path, Some(site.root_user.uid), Some(site.web_user.gid)).map_err(failed)?;
-            }
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// Replaces a shared file of the run directory: 0640 root:www-data. Not synced, since a reboot empties `/run`.

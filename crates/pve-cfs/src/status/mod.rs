@@ -20,7 +20,7 @@ use pve_schema::ids::NodeName;
 use crate::cached::FILES;
 use crate::{Cfs, CfsError};
 use local::LocalStore;
-pub(crate) use local::{RUN_DIR, ensure_run_dir, replace};
+pub(crate) use local::replace;
 
 /// First size that is too big (reference 04 §1.4).
 const MAX_VALUE: usize = 32 * 1024;
