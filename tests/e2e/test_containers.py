@@ -1,5 +1,6 @@
 """A real container: what lists, status pages and metrics say of it is what the kernel says."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -71,6 +72,11 @@ lxc.console.path = none
 
     def __exit__(self, *_):
         self.tool("lxc-stop", "-k", check=False)
+        # LXC leaves the groups that held its own.
+        for group in [*CGROUP.glob(f"*/{self.mark}lxc*"), *CGROUP.glob(f"{self.mark}lxc*")]:
+            for folder in (group / str(self.vmid), group):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
     def tool(self, name, *arguments, check=True):
         command = [name, "-P", self.path, "-n", str(self.vmid), *arguments]

@@ -77,6 +77,8 @@ fn cgroup_mode() -> u8 {
 mod tests {
     use super::*;
 
+    type Step = fn(&Context) -> Result<(), BoxError>;
+
     fn told(context: &Context, key: &str) -> Option<Value> {
         let value = Cfs::new(context).status().get(key).unwrap()?;
         Some(serde_json::from_slice(&value).unwrap())
@@ -87,7 +89,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let context = pve_testing::context(directory.path(), "n1");
         let store = Cfs::new(&context).status();
-        let steps: [fn(&Context) -> Result<(), BoxError>; 3] = [machine, version, network];
+        let steps: [Step; 3] = [machine, version, network];
         for (step, key) in steps.into_iter().zip([STATIC_INFO, VERSION_INFO, NETWORK]) {
             step(&context).unwrap();
             let value = told(&context, key).unwrap();
