@@ -145,6 +145,21 @@ mod tests {
         assert_eq!(first.next(1000, 0.0, at(20.0)), first, "no CPUs at all");
     }
 
+    /// Reference 06b, vector 7; its first case needs more host CPUs than its second.
+    #[test]
+    fn rates_of_processes_are_of_ticks() {
+        let at = |uptime, cpus| HostClock {
+            uptime,
+            cpus,
+            units: 100.0,
+        };
+        let first = Sample::first(1, 1000, at(50.0, 8.0));
+        assert_eq!(first.next(1150, 2.0, at(51.0, 16.0)).cpu, 0.75);
+        let busy = Sample { cpu: 0.3, ..first };
+        assert_eq!(busy.next(1150, 2.0, at(51.0, 8.0)), busy);
+        assert_eq!(busy.next(1300, 2.0, at(52.0, 8.0)).cpu, 0.75);
+    }
+
     #[test]
     fn any_worker_answers_and_a_new_life_starts_anew() {
         let directory = tempfile::tempdir().unwrap();

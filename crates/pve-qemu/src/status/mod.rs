@@ -22,6 +22,7 @@ mod traffic;
 
 use std::collections::BTreeMap;
 
+use pve_guest::rates::{HostClock, Rates};
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Site};
 use serde_json::{Map, Value, json};
@@ -35,7 +36,6 @@ use crate::runtime::Runtime;
 
 use configured::Configured;
 use control_group::{ControlGroups, Group, PRESSURES};
-use cpu::{HostClock, Samples};
 use monitor::{Answers, Asked};
 use traffic::Traffic;
 
@@ -120,7 +120,7 @@ pub fn current(context: &Context, vmid: VmId) -> Result<Row, FileError> {
 struct Host<'a> {
     site: &'a Site,
     clock: HostClock,
-    samples: Samples,
+    samples: Rates,
     traffic: BTreeMap<String, Traffic>,
     groups: ControlGroups,
     page: u64,
@@ -131,8 +131,8 @@ impl<'a> Host<'a> {
         let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten();
         Self {
             site,
-            clock: HostClock::read(),
-            samples: Samples::load(site),
+            clock: cpu::clock(),
+            samples: Rates::load(cpu::samples(site)),
             traffic: traffic::read(),
             groups: ControlGroups::of(site),
             page: page.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096),
@@ -170,8 +170,8 @@ impl<'a> Host<'a> {
         });
         let rate = self
             .samples
-            .rate(process.pid, process.started, stat.ticks, cpus, self.clock);
-        let uptime = self.clock.uptime - process.started as f64 / self.clock.hertz;
+            .rate(vmid.get(), process.started, stat.ticks, cpus, self.clock);
+        let uptime = self.clock.uptime - process.started as f64 / self.clock.units;
         let mut set = |name: &str, value: Value| {
             row.insert(name.to_owned(), value);
         };
