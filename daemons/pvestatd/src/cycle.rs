@@ -42,6 +42,8 @@ impl Cycle {
         counters::outcomes(&outcomes);
         counters::late(self.late());
         self.report.log(&outcomes);
+        // What a cycle saw of a thousand machines is not needed until the next one.
+        pve_daemon::process::give_back_memory();
     }
 
     /// How many steps, and looks at single storages, have not come back.

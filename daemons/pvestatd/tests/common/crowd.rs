@@ -60,6 +60,12 @@ impl Crowd {
         let log = self.disk.path().join("log");
         let mut child = Command::new(program)
             .args(["cycles", &count.to_string()])
+            // As every worker of a daemon sets itself (`pve_daemon::process::memory`).
+            .envs([
+                ("MALLOC_ARENA_MAX", "2"),
+                ("MALLOC_MMAP_THRESHOLD_", "131072"),
+                ("MALLOC_TRIM_THRESHOLD_", "131072"),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(&log).unwrap())
