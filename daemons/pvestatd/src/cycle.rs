@@ -46,6 +46,11 @@ impl Cycle {
         pve_daemon::process::give_back_memory();
     }
 
+    /// Waits for what has not come back.
+    pub(crate) fn settle(&mut self) {
+        self.errands.settle();
+    }
+
     /// How many steps, and looks at single storages, have not come back.
     pub(crate) fn late(&self) -> usize {
         self.errands.late()
