@@ -56,7 +56,7 @@ mod tests {
     use std::io::{PipeReader, PipeWriter, Write as _, pipe};
     use std::os::unix::fs::symlink;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-    use std::process::{Child, Command};
+    use std::process::{Child, Command, Stdio};
 
     use nix::fcntl::{FcntlArg, fcntl};
 
@@ -84,14 +84,30 @@ mod tests {
         }
     }
 
+    /// A process that ends with its test at the latest.
+    struct Process(Child);
+
+    impl Drop for Process {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
     /// A process with a command line of its own that does not end: it says something that nobody hears.
-    fn process(program: &str, arguments: &[&str], silence: &PipeWriter) -> Child {
+    fn process(program: &str, arguments: &[&str], silence: &PipeWriter) -> Process {
         let mut command = Command::new("/bin/echo");
         command
             .arg0(program)
             .args(arguments)
             .stdout(silence.try_clone().unwrap());
-        command.spawn().unwrap()
+        let child = command.stderr(Stdio::null()).spawn().unwrap();
+        // For a moment a program that was just begun shows no command line.
+        let shown = format!("/proc/{}/cmdline", child.id());
+        pve_testing::wait_for("its command line", || {
+            fs::read(&shown).unwrap().starts_with(program.as_bytes())
+        });
+        Process(child)
     }
 
     /// A pipe in which there is no room, and the end that nobody reads from.
@@ -111,16 +127,14 @@ mod tests {
         // Of all processes of the machine only these.
         let proc = tempfile::tempdir().unwrap();
         for child in [&stale, &used, &other] {
-            let pid = child.id().to_string();
+            let pid = child.0.id().to_string();
             symlink(format!("/proc/{pid}"), proc.path().join(&pid)).unwrap();
         }
         let site = pve_testing::site("/", "n1");
         end_stale(&site, proc.path(), &["813".parse().unwrap()]);
-        assert_eq!(stale.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+        assert_eq!(stale.0.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
         for child in [&mut used, &mut other] {
-            assert!(child.try_wait().unwrap().is_none());
-            child.kill().unwrap();
-            child.wait().unwrap();
+            assert!(child.0.try_wait().unwrap().is_none());
         }
     }
 }
