@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pve_cfs::Cfs;
-use pve_metrics::servers::{Link, Origin, SendError, ServerError, Servers, edit};
+use pve_metrics::servers::{Limit, Link, Origin, SendError, ServerError, Servers, Told, edit};
 use pve_metrics::{Objects, Snapshot};
 use pve_schema::{Context, Param, Params};
 use serde_json::{Value, json};
@@ -200,6 +200,87 @@ fn a_token_is_in_a_file_of_its_own_that_only_root_may_read() {
     assert_eq!(lab.token("i"), None);
 }
 
+#[test]
+fn a_token_goes_nowhere_else_than_it_was_set_for() {
+    let lab = Lab::new();
+    let base = [("server", "192.0.2.1"), ("port", "8086"), ("disable", "1")];
+    let https = ("influxdbproto", "https");
+    let token = ("token", "sesame");
+    lab.create("i", "influxdb", &[&base[..], &[https, token]].concat())
+        .unwrap();
+    for (option, change) in [
+        ("server", ("server", "192.0.2.2")),
+        ("port", ("port", "8087")),
+        ("influxdbproto", ("influxdbproto", "http")),
+        ("verify-certificate", ("verify-certificate", "0")),
+    ] {
+        let others = [base[0], base[1]].into_iter().filter(|(name, _)| *name != option);
+        let change: Vec<_> = others.chain([change]).collect();
+        let before = lab.file();
+        assert_eq!(
+            text(lab.update("i", &change)),
+            format!("the token must be set again (or deleted) when {option} changes")
+        );
+        assert_eq!((lab.file(), lab.token("i").as_deref()), (before, Some("sesame")));
+        lab.update("i", &[change.as_slice(), &[token]].concat()).unwrap();
+        assert_ne!(lab.file(), "", "{option}");
+        let back = [&base[..], &[https, ("verify-certificate", "1"), token]].concat();
+        lab.update("i", &back).unwrap();
+    }
+    let moved = [("server", "192.0.2.2"), ("port", "1"), ("delete", "token")];
+    lab.update("i", &moved).unwrap();
+    assert_eq!(lab.token("i"), None);
+    // One without a secret goes where it likes, and so does one whose secret is not concerned.
+    lab.update("i", &base[..2]).unwrap();
+    lab.update("i", &[base[0], base[1], token]).unwrap();
+    lab.update("i", &[base[0], base[1], ("bucket", "b")]).unwrap();
+    assert_eq!(lab.token("i").as_deref(), Some("sesame"));
+}
+
+/// Whoever reads both meanwhile must not see the new secret with the old address, or the other way round.
+#[test]
+fn a_new_token_is_never_beside_an_old_address() {
+    let lab = Lab::new();
+    let options = |round: usize| (format!("192.0.2.{round}"), format!("token-{round}"));
+    let (address, token) = options(1);
+    let create = [
+        ("server", address.as_str()),
+        ("port", "1"),
+        ("disable", "1"),
+        ("token", &token),
+    ];
+    lab.create("i", "influxdb", &create).unwrap();
+    let (context, (stop, wait)) = (lab.context.clone(), mpsc::channel::<()>());
+    let watcher = thread::spawn(move || {
+        let cfs = Cfs::new(&context);
+        let file = || cfs.read_text("status.cfg").unwrap().unwrap_or_default();
+        let mut pairs = 0;
+        while wait.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            // As the daemon looks.
+            let before = file();
+            let Some(token) = edit::token(&cfs, "i").unwrap() else {
+                continue;
+            };
+            if file() == before {
+                let round = token.trim_start_matches("token-");
+                assert!(
+                    before.contains(&format!("192.0.2.{round}\n")),
+                    "{token} beside {before}"
+                );
+                pairs += 1;
+            }
+        }
+        pairs
+    });
+    for round in 2..200 {
+        let (address, token) = options(round);
+        let change = [("server", address.as_str()), ("port", "1"), ("token", &token)];
+        lab.update("i", &change).unwrap();
+    }
+    drop(stop);
+    assert!(watcher.join().unwrap() > 0);
+}
+
 /// A server that answers each request alike; what it was asked.
 fn web_server(answer: &'static str) -> (u16, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -250,13 +331,13 @@ fn snapshot(fields: usize) -> Snapshot {
     }
 }
 
-fn send(link: &Link, snapshot: &Snapshot) -> Result<bool, SendError> {
+fn send(link: &Link, snapshot: &Snapshot) -> Result<Told, SendError> {
     let origin = Origin {
         node: "n1".parse().unwrap(),
         cluster: None,
         version: "9.2/0".to_owned(),
     };
-    link.send(&origin, snapshot)
+    link.send(&origin, snapshot, &Limit::of(PATIENCE))
 }
 
 /// A port at which nobody listens.
@@ -423,6 +504,38 @@ fn datagrams_fit_into_packets_and_hold_whole_lines() {
     }
 }
 
+#[test]
+fn a_datagram_that_is_too_large_is_lost_alone() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let link = link(&format!("influxdb: s\n\tserver 127.0.0.1\n\tport {port}\n"), None);
+    let fields = json!({"a": {"x": 1}, "b": {"x": "long".repeat(20_000)}, "c": {"x": 3}});
+    let snapshot = Snapshot {
+        time: 1,
+        objects: Objects::Node(fields.as_object().unwrap().clone()),
+    };
+    assert_eq!(send(&link, &snapshot), Ok(Told::AllBut(1)));
+    for start in ["a,", "c,"] {
+        let mut datagram = [0; 4096];
+        let size = socket.recv(&mut datagram).unwrap();
+        let text = String::from_utf8_lossy(&datagram[..size]);
+        assert!(text.starts_with(start), "{text}");
+    }
+}
+
+#[test]
+fn secrets_are_not_part_of_what_is_printed_for_debugging() {
+    use base64::Engine as _;
+    let headers = base64::engine::general_purpose::STANDARD.encode(r#"{"X-Key": "hush"}"#);
+    let config = format!("opentelemetry: o\n\tserver h.example\n\totel-headers {headers}\n");
+    let text = format!("{:?}", link(&config, Some("sesame")));
+    assert!(text.contains("h.example"), "{text}");
+    for secret in ["sesame", "hush", headers.as_str()] {
+        assert!(!text.contains(secret), "{text}");
+    }
+}
+
 fn tcp_graphite(port: u16) -> Link {
     link(
         &format!("graphite: g\n\tserver 127.0.0.1\n\tport {port}\n\tproto tcp\n"),
@@ -471,7 +584,7 @@ fn who_never_reads_is_waited_for_as_long_as_the_file_says() {
 #[test]
 fn nothing_to_tell_says_nothing_of_the_server() {
     let link = tcp_graphite(closed_port());
-    assert_eq!(send(&link, &snapshot(0)), Ok(false));
+    assert_eq!(send(&link, &snapshot(0)), Ok(Told::Nothing));
     assert!(send(&link, &snapshot(1)).is_err());
 }
 

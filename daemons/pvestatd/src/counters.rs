@@ -55,7 +55,12 @@ static SERVERS: Family = Family::new(
     "pve_statd_metric_server_snapshots",
     "What external metric servers were to be told: node, VMs, containers, storages, each of every cycle.",
     Kind::Named,
-    &["result=\"sent\"", "result=\"failed\"", "result=\"dropped\""],
+    &[
+        "result=\"sent\"",
+        "result=\"failed\"",
+        "result=\"dropped\"",
+        "result=\"partial\"",
+    ],
 );
 static TASKS: Family = Family::new(
     "pve_tasks_running",
@@ -114,6 +119,8 @@ pub(crate) enum Delivery {
     Failed,
     /// It was not tried: others wait already, or the server is left alone for a while.
     Dropped,
+    /// It was told, and some datagrams found no room on the way out.
+    Partial,
 }
 
 /// A metric server was told, or not.

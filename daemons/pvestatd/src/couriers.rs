@@ -7,10 +7,11 @@
 //! ```
 //!
 //! A courier that rests, or whose queue is full, drops what it gets; counters tell how much. What goes wrong is said
-//! once, and once when it is over.
+//! once, and once when it is over. One that is not wanted any more drops all that it has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,19 +20,18 @@ use pve_cfs::Cfs;
 use pve_contract::RELEASE;
 use pve_contract::version::build_id;
 use pve_metrics::Snapshot;
-use pve_metrics::servers::{Link, Origin, SendError, Server, ServerError, Servers, edit};
+use pve_metrics::servers::{Limit, Link, Origin, SendError, Server, ServerError, Servers, Told, edit};
 use pve_schema::Context;
 
 use crate::counters::{self, Delivery};
+use crate::health::Health;
 
 /// Snapshots that wait for the dispatcher, which only hands them on.
 const WAITING: usize = 64;
 /// Snapshots that wait for a courier: two cycles.
 const QUEUE: usize = 8;
-/// The first rest after a failure: the other snapshots of the cycle are not tried, the next cycle's are.
-const FIRST_REST: Duration = Duration::from_secs(8);
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_secs(300);
+/// The longest that a server may be told of one snapshot.
+const LONGEST_DELIVERY: Duration = Duration::from_secs(60);
 
 /// What a courier carries.
 type Parcel = (Arc<Origin>, Arc<Snapshot>);
@@ -54,6 +54,14 @@ struct Courier {
     server: Server,
     token: Option<String>,
     queue: SyncSender<Parcel>,
+    is_dismissed: Arc<AtomicBool>,
+}
+
+/// Whoever goes leaves what waits in the queue: it was for another address, or with another secret.
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.is_dismissed.store(true, Ordering::Release);
+    }
 }
 
 struct Dispatcher {
@@ -94,24 +102,27 @@ impl Dispatcher {
         let servers = Servers::load(&self.cfs)?;
         let enabled: Vec<&Server> = servers.iter().filter(|server| !server.is_disabled).collect();
         let is_wanted = |id: &String| enabled.iter().any(|server| server.id == *id);
-        let before = self.couriers.len();
         self.couriers.retain(|id, _| is_wanted(id));
-        if self.couriers.len() < before {
-            let names: Vec<&str> = servers.iter().map(|server| server.id.as_str()).collect();
-            counters::keep_servers(&names);
-        }
+        // Each time, as one that goes may still have counted, and there are those of an earlier run.
+        let names: Vec<&str> = servers.iter().map(|server| server.id.as_str()).collect();
+        counters::keep_servers(&names);
         let mut result = Ok(());
+        let mut tokens = Vec::new();
         for server in enabled {
-            let token = match edit::token(&self.cfs, &server.id) {
-                Ok(token) => token,
+            let token = server.takes_token().then(|| edit::token(&self.cfs, &server.id));
+            match token.transpose() {
+                Ok(token) => tokens.push((server, token.flatten())),
                 // The others are not to suffer from that.
-                Err(error) => {
-                    result = result.and(Err(error));
-                    continue;
-                }
-            };
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        if Servers::load(&self.cfs)?.digest != servers.digest {
+            // A secret may be that of another address already; the next look finds both.
+            return result;
+        }
+        for (server, token) in tokens {
             let courier = self.couriers.get(&server.id);
-            // One that was sent for another address, or with another secret, goes home when it is done.
+            // One that was sent for another address, or with another secret, goes.
             if !courier.is_some_and(|courier| courier.server == *server && courier.token == token) {
                 self.send_for(server, token);
             }
@@ -131,9 +142,11 @@ impl Dispatcher {
     fn send_for(&mut self, server: &Server, token: Option<String>) {
         let (queue, parcels) = mpsc::sync_channel(QUEUE);
         let (carried, secret) = (server.clone(), token.clone());
+        let is_dismissed = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_dismissed);
         let spawned = thread::Builder::new()
             .name("courier".to_owned())
-            .spawn(move || carry(carried, secret, &parcels));
+            .spawn(move || carry(carried, secret, &parcels, &flag));
         match spawned {
             Err(error) => log::error!("metric server '{}' is not told: {error}", server.id),
             Ok(_) => {
@@ -141,6 +154,7 @@ impl Dispatcher {
                     server: server.clone(),
                     token,
                     queue,
+                    is_dismissed,
                 };
                 self.couriers.insert(server.id.clone(), courier);
             }
@@ -168,28 +182,40 @@ impl Dispatcher {
 }
 
 /// A courier's life.
-fn carry(server: Server, token: Option<String>, parcels: &Receiver<Parcel>) {
+fn carry(server: Server, token: Option<String>, parcels: &Receiver<Parcel>, is_dismissed: &Arc<AtomicBool>) {
     let id = server.id.clone();
     let mut health = Health::default();
-    let link = Link::new(server, token);
+    let mut link = None;
     for (origin, snapshot) in parcels {
+        if is_dismissed.load(Ordering::Acquire) {
+            return;
+        }
         if health.rests(Instant::now()) {
             counters::delivery(&id, Delivery::Dropped);
             continue;
         }
-        let told = link.as_ref().map_err(Clone::clone);
-        let result = match told.and_then(|link| link.send(&origin, &snapshot)) {
-            // A node without containers has nothing to tell of them, and that says nothing of the server.
-            Ok(false) => continue,
-            Ok(true) => Ok(()),
-            Err(error) => Err(error),
+        let limit = Limit {
+            until: Instant::now() + LONGEST_DELIVERY,
+            is_dismissed: Arc::clone(is_dismissed),
         };
+        let result = way(&mut link, &server, token.as_ref()).and_then(|link| link.send(&origin, &snapshot, &limit));
         let delivery = match result {
-            Ok(()) => Delivery::Sent,
-            Err(_) => Delivery::Failed,
+            Err(SendError::Dismissed) => return,
+            // A node without containers has nothing to tell of them, and that says nothing of the server.
+            Ok(Told::Nothing) => None,
+            Ok(Told::All) => Some(Delivery::Sent),
+            Ok(Told::AllBut(_)) => Some(Delivery::Partial),
+            Err(_) => Some(Delivery::Failed),
         };
-        counters::delivery(&id, delivery);
-        match health.note(&id, &result, Instant::now()) {
+        if let Some(delivery) = delivery {
+            counters::delivery(&id, delivery);
+        }
+        let news = health.note(&id, snapshot.objects.subsystem(), &result, Instant::now());
+        if health.rests(Instant::now()) {
+            // The next attempt begins anew, with the certificates that the system trusts by then.
+            link = None;
+        }
+        match news {
             Some(Err(text)) => log::warn!("{text}"),
             Some(Ok(text)) => log::info!("{text}"),
             None => {}
@@ -197,81 +223,20 @@ fn carry(server: Server, token: Option<String>, parcels: &Receiver<Parcel>) {
     }
 }
 
-/// How it goes with a server.
-#[derive(Default)]
-struct Health {
-    /// What was said of it.
-    said: Option<String>,
-    /// The last rest.
-    rest: Duration,
-    /// When it ends.
-    until: Option<Instant>,
-}
-
-impl Health {
-    /// Whether the server is left alone at the moment.
-    fn rests(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| now < until)
-    }
-
-    /// Takes note of an attempt; what has to be said about it, if that is anything new.
-    fn note(&mut self, id: &str, result: &Result<(), SendError>, now: Instant) -> Option<Result<String, String>> {
-        let Err(error) = result else {
-            self.rest = Duration::ZERO;
-            self.until = None;
-            return self
-                .said
-                .take()
-                .map(|_| Ok(format!("metric server '{id}' works again")));
-        };
-        if error.asks_for_a_pause() {
-            self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
-            self.until = Some(now + self.rest);
-        }
-        let text = match error.is_connection() {
-            true => format!("connection for plugin '{id}' failed: {error}"),
-            false => format!("metrics send error '{id}': {error}"),
-        };
-        if self.said.as_ref() == Some(&text) {
-            return None;
-        }
-        self.said = Some(text.clone());
-        Some(Err(text))
+/// The way to the server; the one that there is, or a new one.
+fn way<'a>(link: &'a mut Option<Link>, server: &Server, token: Option<&String>) -> Result<&'a Link, SendError> {
+    match link {
+        Some(link) => Ok(link),
+        None => Ok(link.insert(Link::new(server.clone(), token.cloned())?)),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn refused() -> SendError {
-        SendError::Socket {
-            service: "carbon",
-            host: "h".to_owned(),
-            port: 1,
-            reason: "Connection refused".to_owned(),
-        }
-    }
-
-    #[test]
-    fn only_changes_are_told() {
-        let mut health = Health::default();
-        let now = Instant::now();
-        let mut note = |result: Result<(), SendError>| health.note("g", &result, now);
-        assert_eq!(note(Ok(())), None);
-        let refused_text = "connection for plugin 'g' failed: couldn't create carbon socket [h]:1 - Connection refused";
-        assert_eq!(note(Err(refused())), Some(Err(refused_text.to_owned())));
-        assert_eq!(note(Err(refused())), None);
-        let status = SendError::Status {
-            code: 401,
-            reason: "Unauthorized",
-        };
-        let unauthorized = "metrics send error 'g': 401 Unauthorized";
-        assert_eq!(note(Err(status.clone())), Some(Err(unauthorized.to_owned())));
-        assert_eq!(note(Err(status)), None);
-        assert_eq!(note(Ok(())), Some(Ok("metric server 'g' works again".to_owned())));
-        assert_eq!(note(Ok(())), None);
-    }
+    use pve_metrics::Objects;
+    use std::io::Read as _;
+    use std::net::{TcpListener, UdpSocket};
 
     #[test]
     fn a_secret_that_cannot_be_read_keeps_no_other_server_waiting() {
@@ -279,46 +244,54 @@ mod tests {
         let context = pve_testing::context(root.path(), "n1");
         let mut dispatcher = Dispatcher::new(&context);
         dispatcher.cfs.ensure_tree().unwrap();
-        let servers = "graphite: ../x\n\tserver 127.0.0.1\n\ngraphite: good\n\tserver 127.0.0.1\n";
+        let servers = "influxdb: ../x\n\tserver 127.0.0.1\n\tport 1\n\ngraphite: ../y\n\tserver 127.0.0.1\n\ngraphite: good\n\tserver 127.0.0.1\n";
         dispatcher.cfs.write("status.cfg", servers.as_bytes()).unwrap();
         assert!(dispatcher.look().is_err());
-        assert!(dispatcher.couriers.keys().eq(["good"]));
+        assert!(dispatcher.couriers.keys().eq(["../y", "good"]));
     }
 
-    #[test]
-    fn rests_grow_and_end() {
-        let mut health = Health::default();
-        let mut now = Instant::now();
-        let mut rests = Vec::new();
-        for _ in 0..8 {
-            assert!(!health.rests(now));
-            health.note("g", &Err(refused()), now);
-            let rest = health.until.unwrap() - now;
-            rests.push(rest.as_secs());
-            assert!(health.rests(now + rest / 2));
-            now += rest;
-        }
-        assert_eq!(rests, [8, 16, 32, 64, 128, 256, 300, 300]);
-        health.note("g", &Ok(()), now);
-        assert!(!health.rests(now));
-        health.note("g", &Err(refused()), now);
-        assert_eq!(health.rest, FIRST_REST, "a new failure starts anew");
+    fn snapshot(fields: usize) -> Arc<Snapshot> {
+        let fields = (0..fields).map(|n| (format!("k{n}"), n.into())).collect();
+        Arc::new(Snapshot {
+            time: 1,
+            objects: Objects::Node(fields),
+        })
     }
 
+    /// What a courier that is busy has in its queue belongs to the address that it was sent to.
     #[test]
-    fn one_that_refuses_is_asked_again_at_once() {
-        for (code, rests) in [
-            (400, false),
-            (401, false),
-            (404, false),
-            (429, true),
-            (500, true),
-            (503, true),
-        ] {
-            let mut health = Health::default();
-            let now = Instant::now();
-            health.note("i", &Err(SendError::Status { code, reason: "" }), now);
-            assert_eq!(health.rests(now), rests, "{code}");
+    fn one_that_is_dismissed_tells_nothing_more() {
+        let root = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(root.path(), "n1");
+        let mut dispatcher = Dispatcher::new(&context);
+        dispatcher.cfs.ensure_tree().unwrap();
+        let old = TcpListener::bind("127.0.0.1:0").unwrap();
+        let new = UdpSocket::bind("127.0.0.1:0").unwrap();
+        new.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let port = old.local_addr().unwrap().port();
+        let config = format!("graphite: g\n\tserver 127.0.0.1\n\tport {port}\n\tproto tcp\n\ttimeout 60\n");
+        dispatcher.cfs.write("status.cfg", config.as_bytes()).unwrap();
+        dispatcher.look().unwrap();
+        // It is busy with what nobody reads; the second one waits.
+        dispatcher.hand_out(&snapshot(500_000));
+        dispatcher.hand_out(&snapshot(1));
+        let mut first = old.accept().unwrap().0;
+        let port = new.local_addr().unwrap().port();
+        let config = format!("graphite: g\n\tserver 127.0.0.1\n\tport {port}\n");
+        dispatcher.cfs.write("status.cfg", config.as_bytes()).unwrap();
+        dispatcher.look().unwrap();
+        dispatcher.hand_out(&snapshot(1));
+        new.recv(&mut [0; 2048]).unwrap();
+        // Whatever it had begun ends now, and nobody comes with the second.
+        let told = std::io::copy(&mut first.by_ref(), &mut std::io::sink()).unwrap();
+        assert!(told < 12_000_000, "it went on to the end: {told}");
+        let counter = Arc::strong_count(&dispatcher.origin);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while Arc::strong_count(&dispatcher.origin) > 1 {
+            assert!(Instant::now() < deadline, "{counter} hold what they were to carry");
+            thread::yield_now();
         }
+        old.set_nonblocking(true).unwrap();
+        assert!(old.accept().is_err(), "it came again");
     }
 }

@@ -15,6 +15,7 @@
 //! | [`outbox`] | what was seen, for those who want to know all of it |
 //! | [`ballooning`] | how much memory guests are to have |
 //! | [`couriers`] | telling external metric servers |
+//! | [`health`] | how it goes with one of them, and what is said about it |
 //! | [`upkeep`] | what else has to be done regularly |
 //! | [`trial`] | cycles without a pause, to see what they cost |
 
@@ -27,6 +28,7 @@ mod cycle;
 mod errands;
 mod facts;
 mod guests;
+mod health;
 mod node;
 mod outbox;
 mod report;

@@ -1,5 +1,6 @@
 //! `status.cfg`: the servers that are told (reference 04 §16.1).
 
+use std::fmt;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ pub struct Servers {
 }
 
 /// A server, and how it is told.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Server {
     /// Its name.
     pub id: String,
@@ -120,8 +121,21 @@ pub struct Server {
     section: Section,
 }
 
+/// Where it is, and nothing of its headers, which may be secret.
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Server")
+            .field("kind", &self.section.kind)
+            .field("id", &self.id)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What the kinds of servers need to know.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Settings {
     Graphite(Graphite),
     Influx(Influx),
@@ -187,7 +201,7 @@ impl InfluxHttp {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Otlp {
     pub(super) url: String,
     pub(super) timeout: Duration,
@@ -296,6 +310,36 @@ impl Server {
     /// Whether this kind of server is told a secret.
     pub(super) fn has_token(kind: &str) -> bool {
         kind == Kind::Influx.as_str()
+    }
+
+    /// Which option, if any, makes this server another addressee of a secret than it was before, or a less certain one.
+    pub(super) fn secret_goes_elsewhere(&self, before: &Self) -> Option<&'static str> {
+        let (Settings::Influx(now), Settings::Influx(then)) = (&self.settings, &before.settings) else {
+            return None;
+        };
+        let way = |influx: &Influx| match &influx.way {
+            InfluxWay::Udp { .. } => (None, true),
+            InfluxWay::Http(http) => (
+                http.base.split_once(':').map(|(scheme, _)| scheme.to_owned()),
+                http.verifies,
+            ),
+        };
+        let ((scheme, verifies), (old_scheme, verified)) = (way(now), way(then));
+        let changes = [
+            ("server", self.host != before.host),
+            ("port", self.port != before.port),
+            // Datagrams carry no secret.
+            ("influxdbproto", scheme.is_some() && scheme != old_scheme),
+            ("verify-certificate", verified && !verifies),
+        ];
+        changes
+            .into_iter()
+            .find_map(|(option, changed)| changed.then_some(option))
+    }
+
+    /// Whether this server is told a secret that stands in a file of its own.
+    pub fn takes_token(&self) -> bool {
+        Self::has_token(&self.section.kind)
     }
 }
 

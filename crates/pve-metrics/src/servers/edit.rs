@@ -1,9 +1,11 @@
 //! Adding, changing and removing servers (reference 04 §16.1).
 //!
 //! ```text
-//! checks ─▶ connection tried ─▶ lock ─▶ checks again ─▶ the token to its own file ─▶ write
-//!                                                           └── a new server's goes again if writing fails
+//! add:    checks ─▶ connection tried ─▶ lock ─▶ checks again ─▶ the token to its own file ─▶ write
+//! change: checks ─▶ connection tried ─▶ lock ─▶ checks again ─▶ the old token goes ─▶ write ─▶ the new token comes
 //! ```
+//!
+//! If writing fails, a new server's token goes again, and a changed server's old one comes back.
 //!
 //! A connection is tried before the lock is taken: a server that does not answer must not keep others from theirs. For
 //! the same reason nothing has to be taken back when it fails.
@@ -62,25 +64,69 @@ fn new_section(file: &SectionFile, id: &str, kind: &str, params: &Params) -> Res
 pub fn update(context: &Context, id: &str, params: &Params) -> Result<(), ServerError> {
     let cfs = Cfs::new(context);
     let forgets_token = list::split(params.text("delete").unwrap_or_default()).contains(&TOKEN);
-    let section = changed_section(&read(&cfs)?, id, params)?;
+    let file = read(&cfs)?;
+    let section = changed_section(&file, id, params)?;
     let token = match params.text(TOKEN) {
         Some(token) => Some(token.to_owned()),
         None if forgets_token => None,
-        None => token(&cfs, id)?,
+        None => kept_token(&cfs, &file, &section)?,
     };
     test(&section, token)?;
     locked(&cfs, || {
         let mut file = read(&cfs)?;
-        file.insert(changed_section(&file, id, params)?);
+        let section = changed_section(&file, id, params)?;
+        if params.text(TOKEN).is_none() && !forgets_token {
+            kept_token(&cfs, &file, &section)?;
+        }
+        file.insert(section);
         // What the file cannot be must not cost the old token.
         file.write(format())?;
         match params.text(TOKEN) {
-            Some(token) => cfs.write(&token_file(id), token.as_bytes())?,
-            None if forgets_token => forget_token(&cfs, id),
-            None => {}
+            Some(new) => replace_token(&cfs, id, Some(new), || write(&cfs, &file)),
+            None if forgets_token => replace_token(&cfs, id, None, || write(&cfs, &file)),
+            None => write(&cfs, &file),
         }
-        write(&cfs, &file)
     })
+}
+
+/// Changes the file between the old token and the new: whoever looks meanwhile sees neither secret with the other's
+/// address. If that fails, the old token is put back.
+pub(super) fn replace_token(
+    cfs: &Cfs,
+    id: &str,
+    new: Option<&str>,
+    change: impl FnOnce() -> Result<(), ServerError>,
+) -> Result<(), ServerError> {
+    let name = token_file(id);
+    let old = cfs.read(&name)?;
+    cfs.remove(&name)?;
+    change().inspect_err(|_| {
+        if let Some(error) = old.and_then(|old| cfs.write(&name, &old).err()) {
+            log::error!("{error}");
+        }
+    })?;
+    match new {
+        Some(new) => Ok(cfs.write(&name, new.as_bytes())?),
+        None => Ok(()),
+    }
+}
+
+/// The token of a server that changes without it: one that was set for another addressee is not told.
+fn kept_token(cfs: &Cfs, file: &SectionFile, section: &Section) -> Result<Option<String>, ServerError> {
+    if !Server::has_token(&section.kind) {
+        return Ok(None);
+    }
+    let Some(token) = token(cfs, &section.id)? else {
+        return Ok(None);
+    };
+    let (before, now) = (file.get(&section.id).and_then(Server::of), Server::of(section));
+    let elsewhere = before
+        .zip(now)
+        .and_then(|(before, now)| now.secret_goes_elsewhere(&before));
+    match elsewhere {
+        Some(option) => Err(ServerError::TokenWanted(option)),
+        None => Ok(Some(token)),
+    }
 }
 
 fn changed_section(file: &SectionFile, id: &str, params: &Params) -> Result<Section, ServerError> {

@@ -37,6 +37,9 @@ pub enum ServerError {
         /// What is wrong.
         reason: &'static str,
     },
+    /// The secret would go elsewhere than it was set for.
+    #[error("the token must be set again (or deleted) when {0} changes")]
+    TokenWanted(&'static str),
     /// The server cannot be reached, or refuses.
     #[error("{0}")]
     Test(#[source] SendError),
@@ -76,6 +79,9 @@ pub enum SendError {
     /// There was no answer.
     #[error("500 {0}")]
     NoAnswer(String),
+    /// It is not to be told any more.
+    #[error("it is told no more")]
+    Dismissed,
 }
 
 impl SendError {

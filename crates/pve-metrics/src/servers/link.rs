@@ -3,7 +3,7 @@
 //! Every wait ends: looking up a name, connecting and each exchange have the time-out that the file says. Sockets live
 //! for one snapshot; a connection over HTTP is used again.
 
-use std::io::Write as _;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -13,8 +13,9 @@ use http::{HeaderName, HeaderValue, Method, Request};
 use pve_fetch::{Client, FetchError, Trust};
 use pve_schema::errno_text;
 
-use super::config::{Graphite, GraphiteWay, Influx, InfluxHttp, InfluxWay, Otlp, Server, Settings};
+use super::config::{Graphite, GraphiteWay, Influx, InfluxWay, Otlp, Server, Settings};
 use super::error::SendError;
+use super::socket::{Limit, send_at_once, send_datagrams, write_within};
 use super::{Origin, otlp};
 use crate::snapshot::Snapshot;
 
@@ -28,12 +29,32 @@ const EXCHANGE: Duration = Duration::from_secs(20);
 const CARBON: &str = "carbon";
 const INFLUXDB: &str = "influxdb";
 
+/// What came of telling a server of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// There was nothing to tell, so it was not asked either.
+    Nothing,
+    /// It was told all of it.
+    All,
+    /// So many datagrams found no room on the way out.
+    AllBut(usize),
+}
+
 /// The way to a server.
-#[derive(Debug)]
 pub struct Link {
     server: Server,
     token: Option<String>,
     client: Option<Client>,
+}
+
+/// Without secrets.
+impl fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Link")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Link {
@@ -70,45 +91,56 @@ impl Link {
             },
             Settings::Influx(settings) => match &settings.way {
                 InfluxWay::Udp { .. } => self.udp(INFLUXDB, settings.timeout).map(drop),
-                InfluxWay::Http(http) => self.ask(self.influx_request(Method::GET, &http.health_url(), Vec::new())?),
-            },
-            Settings::Otlp(settings) => self.ask(otlp_request(settings, otlp::nothing(settings))?),
-        }
-    }
-
-    /// Tells the server of a snapshot. `false`: there was nothing to tell, so the server was not asked either.
-    ///
-    /// # Errors
-    /// It cannot be reached, breaks off or refuses. What it was told until then it may keep.
-    pub fn send(&self, origin: &Origin, snapshot: &Snapshot) -> Result<bool, SendError> {
-        let batches = self.server.encode(origin, snapshot);
-        match batches.is_empty() {
-            true => Ok(false),
-            false => self.deliver(batches).map(|()| true),
-        }
-    }
-
-    fn deliver(&self, batches: Vec<Vec<u8>>) -> Result<(), SendError> {
-        match &self.server.settings {
-            Settings::Graphite(Graphite { way, timeout, .. }) => match way {
-                GraphiteWay::Udp { .. } => send_datagrams(&self.udp(CARBON, *timeout)?, &batches),
-                GraphiteWay::Tcp => write_within(self.tcp(*timeout)?, &batches, *timeout),
-            },
-            Settings::Influx(Influx { way, timeout }) => match way {
-                InfluxWay::Udp { .. } => send_datagrams(&self.udp(INFLUXDB, *timeout)?, &batches),
-                InfluxWay::Http(http) => self.post_lines(http, batches),
+                InfluxWay::Http(http) => {
+                    let request = self.influx_request(Method::GET, &http.health_url(), Vec::new())?;
+                    self.ask(request, settings.timeout, None)
+                }
             },
             Settings::Otlp(settings) => {
-                let mut bodies = batches.into_iter();
-                bodies.try_for_each(|body| self.ask(otlp_request(settings, body)?))
+                self.ask(otlp_request(settings, otlp::nothing(settings))?, settings.timeout, None)
             }
         }
     }
 
-    fn post_lines(&self, http: &InfluxHttp, batches: Vec<Vec<u8>>) -> Result<(), SendError> {
-        let url = http.write_url();
-        let mut batches = batches.into_iter();
-        batches.try_for_each(|lines| self.ask(self.influx_request(Method::POST, &url, lines)?))
+    /// Tells the server of a snapshot.
+    ///
+    /// # Errors
+    /// It cannot be reached, breaks off or refuses, or the limit is reached. What it was told until then it may keep.
+    pub fn send(&self, origin: &Origin, snapshot: &Snapshot, limit: &Limit) -> Result<Told, SendError> {
+        let batches = self.server.encode(origin, snapshot);
+        match batches.is_empty() {
+            true => Ok(Told::Nothing),
+            false => self.deliver(batches, limit),
+        }
+    }
+
+    fn deliver(&self, batches: Vec<Vec<u8>>, limit: &Limit) -> Result<Told, SendError> {
+        match &self.server.settings {
+            Settings::Graphite(Graphite { way, timeout, .. }) => match way {
+                GraphiteWay::Udp { .. } => {
+                    send_datagrams(&self.udp(CARBON, limit.step(*timeout)?)?, &batches, *timeout, limit)?;
+                }
+                GraphiteWay::Tcp => write_within(&self.tcp(limit.step(*timeout)?)?, &batches, *timeout, limit)?,
+            },
+            Settings::Influx(Influx { way, timeout }) => match way {
+                InfluxWay::Udp { .. } => {
+                    let lost = send_at_once(&self.udp(INFLUXDB, limit.step(*timeout)?)?, &batches, limit)?;
+                    return Ok(if lost == 0 { Told::All } else { Told::AllBut(lost) });
+                }
+                InfluxWay::Http(http) => {
+                    let url = http.write_url();
+                    let mut batches = batches.into_iter();
+                    batches.try_for_each(|lines| {
+                        self.ask(self.influx_request(Method::POST, &url, lines)?, *timeout, Some(limit))
+                    })?;
+                }
+            },
+            Settings::Otlp(settings) => {
+                let mut bodies = batches.into_iter();
+                bodies.try_for_each(|body| self.ask(otlp_request(settings, body)?, settings.timeout, Some(limit)))?;
+            }
+        }
+        Ok(Told::All)
     }
 
     fn influx_request(&self, method: Method, url: &str, body: Vec<u8>) -> Result<Request<Vec<u8>>, SendError> {
@@ -125,9 +157,10 @@ impl Link {
     }
 
     /// Sends a request whose answer is to be that all is well.
-    fn ask(&self, request: Request<Vec<u8>>) -> Result<(), SendError> {
+    fn ask(&self, request: Request<Vec<u8>>, timeout: Duration, limit: Option<&Limit>) -> Result<(), SendError> {
         let Some(client) = &self.client else { return Ok(()) };
-        let status = client.send(request).map_err(no_answer)?.status();
+        let deadline = limit.map_or(Ok(exchange(timeout)), |limit| limit.step(exchange(timeout)))?;
+        let status = client.send_within(request, deadline).map_err(no_answer)?.status();
         if status.is_success() {
             return Ok(());
         }
@@ -146,7 +179,7 @@ impl Link {
         }
     }
 
-    /// A socket whose datagrams go to the server; it never waits.
+    /// A socket whose datagrams go to the server.
     fn udp(&self, service: &'static str, timeout: Duration) -> Result<UdpSocket, SendError> {
         let failed = |error: std::io::Error| self.socket_error(service, errno_text(&error));
         let address = self.first_address(service, timeout)?;
@@ -156,7 +189,6 @@ impl Link {
         };
         let socket = UdpSocket::bind((any, 0)).map_err(failed)?;
         socket.connect(address).map_err(failed)?;
-        socket.set_nonblocking(true).map_err(failed)?;
         Ok(socket)
     }
 
@@ -215,42 +247,14 @@ fn look_up(host: String, port: u16, timeout: Duration) -> Result<Vec<SocketAddr>
     })
 }
 
-fn send_datagrams(socket: &UdpSocket, batches: &[Vec<u8>]) -> Result<(), SendError> {
-    for batch in batches {
-        socket
-            .send(batch)
-            .map_err(|error| SendError::Broken(errno_text(&error)))?;
-    }
-    Ok(())
-}
-
-/// Writes batches to somebody who may never read them.
-fn write_within(mut stream: TcpStream, batches: &[Vec<u8>], timeout: Duration) -> Result<(), SendError> {
-    let broken = |error: std::io::Error| SendError::Broken(errno_text(&error));
-    let late = || SendError::Broken("Connection timed out".to_owned());
-    let deadline = Instant::now() + timeout;
-    for batch in batches {
-        let mut rest = batch.as_slice();
-        while !rest.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(late());
-            }
-            stream.set_write_timeout(Some(left)).map_err(broken)?;
-            match stream.write(rest) {
-                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Err(late()),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(broken(error)),
-            }
-        }
-    }
-    Ok(())
+/// How long an exchange may take.
+fn exchange(timeout: Duration) -> Duration {
+    (timeout * STEPS).min(EXCHANGE.max(timeout))
 }
 
 fn client(timeout: Duration, verifies: bool) -> Result<Client, SendError> {
     let settings = pve_fetch::Settings {
-        deadline: (timeout * STEPS).min(EXCHANGE.max(timeout)),
+        deadline: exchange(timeout),
         largest: MAX_ANSWER,
         proxy: None,
         trust: if verifies { Trust::System } else { Trust::Anybody },

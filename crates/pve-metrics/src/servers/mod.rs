@@ -12,6 +12,7 @@
 //! | `batch` | pieces of text in batches of a certain size |
 //! | `graphite`, `influx`, `otlp` | the words of each kind of server; nothing there touches the system |
 //! | [`link`](Link) | the way to a server |
+//! | `socket` | writing to it, and until when: [`Limit`] |
 //!
 //! Not here: when servers are told, and what happens while one is away (`pvestatd`).
 
@@ -23,6 +24,7 @@ mod graphite;
 mod influx;
 mod link;
 mod otlp;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -32,7 +34,8 @@ use serde_json::Value;
 
 pub use config::{Server, Servers};
 pub use error::{SendError, ServerError};
-pub use link::Link;
+pub use link::{Link, Told};
+pub use socket::Limit;
 
 use crate::snapshot::{Object, Objects, Snapshot};
 

@@ -447,3 +447,19 @@ fn graphite_paths() {
         );
     }
 }
+
+#[test]
+fn an_old_token_comes_back_when_the_change_fails() {
+    use super::{ServerError, edit};
+    let root = tempfile::tempdir().unwrap();
+    let cfs = pve_cfs::Cfs::new(&pve_testing::context(root.path(), "n1"));
+    cfs.ensure_tree().unwrap();
+    cfs.write(&edit::token_file("i"), b"old").unwrap();
+    let failed = || Err(ServerError::NoSuchServer("i".to_owned()));
+    for new in [Some("new"), None] {
+        assert!(edit::replace_token(&cfs, "i", new, failed).is_err());
+        assert_eq!(edit::token(&cfs, "i").unwrap().as_deref(), Some("old"));
+    }
+    edit::replace_token(&cfs, "i", Some("new"), || Ok(())).unwrap();
+    assert_eq!(edit::token(&cfs, "i").unwrap().as_deref(), Some("new"));
+}
