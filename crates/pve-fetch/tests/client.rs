@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use http::Request;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use pve_fetch::{Client, FetchError, Settings, Trust};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -257,6 +259,47 @@ fn one_certificate_can_be_all_that_is_trusted() {
         .unwrap_err();
     assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
     assert!(matches!(Client::new(&only("none")), Err(FetchError::Certificate(_))));
+}
+
+/// Shows a certificate whose key it does not have: anybody can copy one.
+#[derive(Debug)]
+struct Impostor(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Impostor {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_proves_nothing() {
+    let generate = || rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap();
+    let (pinned, own) = (generate(), generate());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own.signing_key.serialize_der()));
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    let shown = CertifiedKey::new(vec![pinned.cert.der().clone()], key);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Impostor(Arc::new(shown.clone()))));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let server = thread::spawn(move || {
+            let mut tls = ServerConnection::new(Arc::new(config)).unwrap();
+            let mut socket = listener.accept().unwrap().0;
+            assert!(tls.complete_io(&mut socket).is_err(), "the client went on");
+        });
+        let only = Settings {
+            trust: Trust::Only(pinned.cert.pem().into_bytes()),
+            ..Settings::default()
+        };
+        let error = client(only).send(get(&url)).unwrap_err();
+        assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
+        server.join().unwrap();
+    }
 }
 
 #[test]
