@@ -4,15 +4,15 @@
 //! lock ─▶ a new file: this cycle's line, then up to 180 lines of the old file ─▶ rename
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use pve_cfs::lock::Mode;
-use pve_cfs::{CfsError, FileLock};
+use pve_cfs::{CfsError, FileLock, make_run_dir};
 use pve_schema::{Context, Failure, Site, errno_text};
 use serde_json::Value;
 
@@ -32,7 +32,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// What goes wrong with the file.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
-    /// Another one writes all the time.
+    /// Another one writes all the time, or the directory cannot be made.
     #[error(transparent)]
     Lock(#[from] CfsError),
     /// It cannot be written.
@@ -84,9 +84,10 @@ impl Cache {
             path: path.clone(),
             error,
         };
-        self.make_directory().map_err(failed)?;
+        make_run_dir(&self.site, DIRECTORY)?;
         let _lock = FileLock::acquire(&path.with_extension("lock"), Mode::Exclusive, LOCK_TIMEOUT, &mut |_| ())?;
-        let temporary = path.with_extension(format!("tmp.{}", nix::unistd::gettid()));
+        // Only who holds the lock writes, so what one that was killed left behind is the next one's.
+        let temporary = path.with_extension("tmp");
         self.replace(&path, &temporary, &line)
             .inspect_err(|_| {
                 // The failure that counts is the one at hand.
@@ -112,21 +113,6 @@ impl Cache {
         self.give_away(temporary)?;
         new.set_permissions(Permissions::from_mode(0o640))?;
         fs::rename(temporary, path)
-    }
-
-    fn make_directory(&self) -> io::Result<()> {
-        let directory = self.site.path(DIRECTORY);
-        if directory.is_dir() {
-            return Ok(());
-        }
-        if let Some(above) = directory.parent() {
-            DirBuilder::new().recursive(true).mode(0o755).create(above)?;
-        }
-        match DirBuilder::new().mode(0o750).create(&directory) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.give_away(&directory),
-        }
     }
 
     /// To root and the group of the web side, where this process may.
@@ -248,6 +234,19 @@ mod tests {
                 "qemu": {"timestamp": 7, "data": {"100": {"uptime": 1, "status": "running"}}},
             })]
         );
+    }
+
+    #[test]
+    fn what_one_that_was_killed_left_behind_is_put_right() {
+        let (root, cache) = cache();
+        let directory = root.path().join("run/pve");
+        fs::create_dir_all(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        fs::write(directory.join("metrics.tmp"), "half a line of an earlier run").unwrap();
+        cache.add(&[vms(1, json!({}))]).unwrap();
+        assert_eq!(cache.read(9).unwrap().len(), 1);
+        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o750);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "the file and its lock");
     }
 
     #[test]
