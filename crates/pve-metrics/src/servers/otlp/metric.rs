@@ -7,10 +7,9 @@ use crate::servers::{sorted, value};
 use crate::snapshot::Object;
 
 /// Never told, at whatever depth: texts, and what is told as an attribute or in a metric of its own.
-const SKIPPED: [&str; 11] = [
-    "agent", "ctime", "name", "nics", "pid", "serial", "status", "storages", "tags", "template", "type",
+const SKIPPED: [&str; 12] = [
+    "agent", "ctime", "name", "nics", "pid", "serial", "status", "storages", "tags", "template", "type", "vmid",
 ];
-const VMID: &str = "vmid";
 /// The protocol's number for sums since a start.
 const CUMULATIVE: u8 = 2;
 
@@ -120,7 +119,7 @@ impl Metrics {
     /// Adds the figures of an object and of those in it.
     pub(super) fn add(&mut self, prefix: &str, object: &Object, attributes: &[Attribute]) {
         for (key, value) in sorted(object) {
-            if key == VMID || SKIPPED.contains(&key) {
+            if SKIPPED.contains(&key) {
                 continue;
             }
             if let Some(inner) = value.as_object() {
