@@ -10,13 +10,14 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Lab, node, storage, storage_record};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pve_metrics::{Consolidation, NodeFigures, Record, Subject, Timeframe};
 
@@ -57,7 +58,12 @@ impl Daemon {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        let pid = Pid::from_raw(self.child.id().try_into().unwrap());
+        kill(pid, signal).unwrap();
+        if signal == Signal::SIGSTOP {
+            let state = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
+            assert_eq!(state, WaitStatus::Stopped(pid, signal));
+        }
     }
 
     fn stop(&mut self) {
@@ -158,12 +164,54 @@ fn a_daemon_that_hangs_costs_a_moment_once() {
     lab.storage(START, 400);
     daemon.signal(Signal::SIGSTOP);
     let began = Instant::now();
+    // By the clock of the lab no time goes by.
     for n in 1..=20 {
-        lab.storage(START + n * 10, 400);
+        lab.rrd.update(&storage_record("local", START + n * 10, 400)).unwrap();
     }
     let took = began.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
     assert_eq!(last(&lab, "pve-storage-9.0/n1/local"), START + 200);
+}
+
+#[test]
+fn what_a_daemon_that_hung_gathered_before_takes_no_later_samples_with_it() {
+    let lab = Lab::at(START);
+    let daemon = Daemon::start(&lab);
+    feed(&lab, START);
+    daemon.signal(Signal::SIGSTOP);
+    lab.storage(START + 310, 400);
+    assert_eq!(last(&lab, "pve-storage-9.0/n1/local"), START + 310, "written directly");
+    daemon.signal(Signal::SIGCONT);
+    let received = daemon.counter("UpdatesReceived");
+    feed(&lab, START + 380);
+    assert!(
+        daemon.counter("UpdatesReceived") > received,
+        "it is told of samples again"
+    );
+    assert_eq!(lab.point(&storage(), START + 660, "used"), 400);
+    assert_eq!(lab.point(&node(), START + 660, "cpu"), 0.25);
+    assert_eq!(last(&lab, "pve-storage-9.0/n1/local"), START + 680);
+}
+
+#[test]
+fn a_daemon_that_takes_no_connection_is_not_waited_for() {
+    let lab = Lab::at(START);
+    let path = lab.directory.path().join("var/run/rrdcached.sock");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _listener = UnixListener::bind(&path).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = pve_sys::socket::connect(&path) {
+        waiting.push(stream);
+        assert!(waiting.len() < 10_000);
+    }
+    let began = Instant::now();
+    for n in 0..20 {
+        // Each is after the rest of the one before.
+        lab.storage(START + n * 100, 400);
+        assert_eq!(last(&lab, "pve-storage-9.0/n1/local"), START + n * 100);
+        lab.rows(&storage(), "hour");
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
 #[test]

@@ -12,6 +12,7 @@
 //! | [`pty`] | the kernel and libutil: programs on a pseudo terminal |
 //! | [`rrd`] | librrd: files of figures over time |
 //! | [`rsa`] | AWS-LC: the RSA-SHA1 signatures that its Rust interface does not offer |
+//! | [`socket`] | the kernel: sockets of this machine's daemons, with deadlines |
 
 pub mod crypt;
 pub mod dh;
@@ -22,3 +23,4 @@ pub mod pam;
 pub mod pty;
 pub mod rrd;
 pub mod rsa;
+pub mod socket;

@@ -1,8 +1,7 @@
 //! `/cluster/config` (reference 04 §6.1): who belongs to the cluster. The methods that make or change one are not built.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use pve_cfs::corosync::{Item, Section};
 use pve_cfs::{Cfs, CfsError};
 use pve_contract::id;
 use pve_rest::{ApiError, ApiResult, Call, Registry, Reply, blocking};
+use pve_sys::socket::{self, Timed};
 use serde_json::{Map, Value, json};
 
 use super::index;
@@ -135,26 +135,18 @@ async fn qdevice(call: Call) -> ApiResult {
     .await
 }
 
-fn ask_qdevice(socket: &Path) -> std::io::Result<String> {
+fn ask_qdevice(path: &Path) -> std::io::Result<String> {
     let (limit, size) = QDEVICE_LIMIT;
-    let until = Instant::now() + limit;
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_write_timeout(Some(limit))?;
-    stream.write_all(b"status verbose\n")?;
+    let stream = socket::connect(path)?;
+    let mut timed = Timed::new(&stream, Instant::now() + limit);
+    timed.write_all(b"status verbose\n")?;
     // It may wait for the end of what it is asked.
     stream.shutdown(Shutdown::Write)?;
     let mut answer = Vec::new();
-    let mut part = [0; 4096];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() || answer.len() as u64 > size {
-            break;
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut part)? {
-            0 => break,
-            count => answer.extend(part.iter().take(count)),
-        }
+    match timed.take(size).read_to_end(&mut answer) {
+        // What it said until then.
+        Err(error) if error.kind() != ErrorKind::TimedOut => return Err(error),
+        _ => {}
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
