@@ -8,8 +8,7 @@ use super::{Rrd, RrdError, daemon};
 use crate::subject::Subject;
 use crate::timeframe::{Consolidation, Timeframe};
 
-/// Size of the area where lines are drawn, in pixels: what `--width` and `--height` mean to RRDtool. The picture has
-/// the axes around it.
+/// Size of the whole picture, in pixels.
 const SIZE: (u32, u32) = (800, 200);
 /// The colours of the lines, one for each source.
 const COLORS: [&str; 2] = ["#00ddff", "#ff0000"];
@@ -41,15 +40,21 @@ impl Rrd {
         let file = self.file(subject);
         let (start, end) = timeframe.window(self.context.now());
         let mut arguments = vec!["--imgformat=PNG".to_owned(), "--lower-limit=0".to_owned()];
+        arguments.extend(["--full-size-mode".to_owned(), "--border=0".to_owned()]);
         arguments.push(format!("--start={start}"));
         arguments.push(format!("--end={end}"));
         arguments.push(format!("--width={}", SIZE.0));
         arguments.push(format!("--height={}", SIZE.1));
         for (at, source) in sources.iter().enumerate() {
             let color = COLORS.get(at).ok_or(RrdError::Colors)?;
-            arguments.extend(line(&file, at, source, how, color)?);
+            // Anything else could end the definition.
+            if !subject.sources().contains(source) {
+                let text = format!("No DS called '{source}' in '{}'", file.display());
+                return Err(RrdError::Read(rrd::RrdError::Refused(text)));
+            }
+            arguments.extend(line(&file, at, source, how, color));
         }
-        daemon::flush(&self.context.site, &file);
+        daemon::flush(&self.context, &file);
         let image = rrd::graph(&arguments).map_err(RrdError::Read)?;
         Ok(Picture {
             filename: format!("{}_{}.png", file.display(), sources.join("_")),
@@ -59,17 +64,12 @@ impl Rrd {
 }
 
 /// What draws one line.
-fn line(file: &Path, at: usize, source: &str, how: Consolidation, color: &str) -> Result<Vec<String>, RrdError> {
-    // Anything else could end the definition; librrd itself knows no other names.
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-    if source.is_empty() || !source.bytes().all(is_name) {
-        return Err(RrdError::Read(rrd::RrdError::Argument));
-    }
+fn line(file: &Path, at: usize, source: &str, how: Consolidation, color: &str) -> [String; 3] {
     let file = file.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:");
     let factor = if SHARES.contains(&source) { 100 } else { 1 };
-    Ok(vec![
+    [
         format!("DEF:d{at}={file}:{source}:{}", how.as_str()),
         format!("CDEF:v{at}=d{at},{factor},*"),
         format!("LINE2:v{at}{color}:{source}"),
-    ])
+    ]
 }

@@ -13,13 +13,14 @@ type Row = Map<String, Value>;
 
 impl Rrd {
     /// The points of a chart, oldest first. A value that is unknown is absent. Where a file of a release before 9.0
-    /// covers the chart's begin, its points come first, in the steps of its own.
+    /// covers the chart's begin, its points come first, in the steps of its own and from where charts of that release
+    /// began: up to half as far back again.
     ///
     /// # Errors
     /// `RRD error: opening '…': No such file or directory` for a subject that nobody told of yet.
     pub fn rows(&self, subject: &Subject, timeframe: Timeframe, how: Consolidation) -> Result<Vec<Row>, RrdError> {
         let file = self.file(subject);
-        daemon::flush(&self.context.site, &file);
+        daemon::flush(&self.context, &file);
         let (start, end) = timeframe.window(self.context.now());
         let found = rrd::fetch(&file, how, start, end, timeframe.step()).map_err(RrdError::Read)?;
         let (mut rows, since) = self.rows_before_9(subject, timeframe, how, start);
@@ -33,8 +34,8 @@ impl Rrd {
         Ok(rows)
     }
 
-    /// The points of a file that a release before 9.0 kept, from `start` to its last sample, and when that was. None
-    /// if there is no such file, or it ends before.
+    /// The points of a file that a release before 9.0 kept, to its last sample, and when that was. None if there is no
+    /// such file, or it ends before `start`, the chart's begin.
     fn rows_before_9(
         &self,
         subject: &Subject,
@@ -46,7 +47,7 @@ impl Rrd {
         let Some(file) = self.file_before_9(subject) else {
             return nothing;
         };
-        daemon::flush(&self.context.site, &file);
+        daemon::flush(&self.context, &file);
         let Ok(last) = rrd::last(&file) else { return nothing };
         if last <= start {
             return nothing;
@@ -54,7 +55,8 @@ impl Rrd {
         let (step, points) = timeframe.before_9();
         let (width, points) = (i64::from(step), i64::from(points));
         let end = last.div_euclid(width) * width;
-        let start = start.div_euclid(width).max(end.div_euclid(width) - points) * width;
+        // As many points as there were then, which begin before the chart does as a rule.
+        let start = (self.context.now().div_euclid(width) - points) * width;
         match rrd::fetch(&file, how, start, end, step) {
             Ok(found) => {
                 let times = (1..=(end - start) / width).map(|n| start + n * width);
