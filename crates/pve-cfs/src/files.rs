@@ -365,8 +365,11 @@ impl Commit {
     }
 }
 
-/// Renames where nothing may be replaced. File systems that cannot promise that in one step (FUSE) are asked first.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+/// Renames where nothing may be replaced ([`ErrorKind::AlreadyExists`]). File systems that cannot promise that in one step (FUSE) are asked first.
+///
+/// # Errors
+/// The system's.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Err(Errno::EINVAL | Errno::ENOSYS) => {

@@ -41,7 +41,7 @@ pub use cluster_log::{ClusterLog, Priority, service_name, set_service_name};
 pub use corosync::CorosyncConf;
 pub use datacenter::Datacenter;
 pub use error::CfsError;
-pub use files::{Cfs, MAX_FILE, Stamp};
+pub use files::{Cfs, MAX_FILE, Stamp, rename_new};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};
 pub use members::{Cluster, Member, Members};

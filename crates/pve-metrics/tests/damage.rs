@@ -110,6 +110,17 @@ fn a_file_that_another_kind_of_machine_or_version_made_is_left_alone() {
     assert!(!lab.file("pve-storage-9.0/n1/local.damaged").exists());
 }
 
+#[test]
+fn a_file_on_a_disk_that_is_away_is_not_begun_anew() {
+    let lab = two_storages();
+    let file = lab.file("pve-storage-9.0/n1/local");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("/nonexistent/local", &file).unwrap();
+    let error = lab.rrd.update(&storage_record("local", START + 130, 5)).unwrap_err();
+    assert!(error.to_string().contains("No such file or directory"), "{error}");
+    assert!(fs::symlink_metadata(&file).unwrap().is_symlink());
+}
+
 /// Unmounts when the test is over, however it ends.
 struct Mounted(std::path::PathBuf);
 

@@ -5,8 +5,10 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use pve_cfs::rename_new;
 use pve_sys::rrd;
 
 use super::RrdError;
@@ -47,9 +49,9 @@ pub(super) fn move_aside(file: &Path) -> Result<PathBuf, RrdError> {
     };
     let aside = (0..MOST_KEPT)
         .map(name)
-        .find(|aside| fs::symlink_metadata(aside).is_err());
-    let aside = aside.ok_or_else(|| failed(name(0), std::io::ErrorKind::AlreadyExists.into()))?;
-    match fs::rename(file, &aside) {
+        .find(|aside| fs::symlink_metadata(aside).is_err_and(|error| error.kind() == ErrorKind::NotFound));
+    let aside = aside.ok_or_else(|| failed(name(0), ErrorKind::AlreadyExists.into()))?;
+    match rename_new(file, &aside) {
         Ok(()) => Ok(aside),
         Err(error) => Err(failed(aside, error)),
     }

@@ -1,13 +1,20 @@
 //! Where the files are, what is in them (reference 04 §13.1), and making them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use pve_cfs::rename_new;
 use pve_sys::rrd;
 
 use super::{Rrd, RrdError};
@@ -24,6 +31,10 @@ const COUNTERS: [&str; 4] = ["netin", "netout", "diskread", "diskwrite"];
 /// The rows of values: how many steps each stands for, and how many there are. A day by the minute, 30 days by the half
 /// hour, 360 days by six hours, eleven years by the week.
 const ARCHIVES: [(u32, u32); 4] = [(1, 1440), (30, 1440), (360, 1440), (10080, 570)];
+/// Between a file's name and its maker's number, until it is whole.
+const TEMPORARY: &str = ".tmp.";
+/// Directories in which this process looked for what others left.
+static LOOKED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Tells the files that this process makes apart, until they have their names.
 static MADE: AtomicU64 = AtomicU64::new(0);
 
@@ -42,32 +53,66 @@ impl Rrd {
         [file, old.into()].into_iter().find(|file| file.is_file())
     }
 
-    /// Makes a subject's file. It has its name when it is whole: a disk that is full leaves nothing half made.
+    /// Makes a subject's file. It has its name when it is whole: a disk that is full leaves nothing half made. One that
+    /// is there meanwhile stays.
     pub(super) fn create(&self, subject: &Subject, file: &Path) -> Result<(), RrdError> {
         make_directory(file)?;
+        remove_leftovers(file);
         let mut name = OsString::from(".");
         name.push(file.file_name().unwrap_or_default());
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        name.push(format!(".tmp.{}.{number}", std::process::id()));
+        name.push(format!("{TEMPORARY}{}.{number}", std::process::id()));
         let temporary = file.with_file_name(name);
         let start = start_of_day(self.context.now());
         let made = rrd::create(&temporary, STEP, start, &definitions(subject)).map_err(|error| RrdError::Create {
             file: file.to_owned(),
             error,
         });
-        let made = made.and_then(|()| {
-            fs::rename(&temporary, file).map_err(|error| RrdError::Rename {
+        let named = made.and_then(|()| {
+            rename_new(&temporary, file).map_err(|error| RrdError::Rename {
                 from: temporary.clone(),
                 to: file.to_owned(),
                 error,
             })
         });
-        if made.is_err() {
-            // Ours, and not whole.
+        if named.is_err() {
+            // Ours, and not whole or not needed.
             let _ = fs::remove_file(&temporary);
         }
-        made
+        match named {
+            Err(RrdError::Rename { error, .. }) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            named => named,
+        }
     }
+}
+
+/// Removes files that processes began beside this one and were killed before these had their names: once per process
+/// and directory, since whoever was killed making a file is followed by one that makes it.
+fn remove_leftovers(file: &Path) {
+    let Some(directory) = file.parent() else { return };
+    let mut looked = LOOKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !looked.insert(directory.to_owned()) {
+        return;
+    }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(is_leftover)) {
+        match fs::remove_file(entry.path()) {
+            Ok(()) => log::info!("removed '{}', which nobody finished", entry.path().display()),
+            Err(error) => log::warn!("unable to remove '{}': {error}", entry.path().display()),
+        }
+    }
+}
+
+/// Whether a name is one of [`Rrd::create`], by a process that is not there any more. This one has made none yet where
+/// it looks for the first time: its number may be that of another one before it.
+fn is_leftover(name: &str) -> bool {
+    let maker = name.strip_prefix('.').and_then(|name| name.rsplit_once(TEMPORARY));
+    let maker = maker.and_then(|(_, maker)| maker.split_once('.'));
+    let Some((Ok(process), Ok(_))) = maker.map(|(process, number)| (process.parse(), number.parse::<u64>())) else {
+        return false;
+    };
+    let is_ours = u32::try_from(process).is_ok_and(|process| process == std::process::id());
+    is_ours || process > 0 && kill(Pid::from_raw(process), None) == Err(Errno::ESRCH)
 }
 
 /// Makes the directories of a file. Upstream's are for root and its group only.
@@ -99,4 +144,45 @@ fn start_of_day(now: i64) -> i64 {
     let zoned = Timestamp::from_second(now).map(|now| now.to_zoned(TimeZone::system()));
     let midnight = zoned.and_then(|now| now.start_of_day());
     midnight.map_or(now, |midnight| midnight.timestamp().as_second())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_meanwhile_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let rrd = Rrd::new(&pve_testing::context(directory.path(), "n1"));
+        let subject = Subject::Guest(100.try_into().unwrap());
+        let file = rrd.file(&subject);
+        rrd.create(&subject, &file).unwrap();
+        let first = fs::metadata(&file).unwrap().ino();
+        rrd.create(&subject, &file).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().ino(), first);
+        let names = fs::read_dir(file.parent().unwrap()).unwrap();
+        assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let rrd = Rrd::new(&pve_testing::context(directory.path(), "n1"));
+        let subject = Subject::Guest(100.try_into().unwrap());
+        let file = rrd.file(&subject);
+        let folder = file.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        killed.wait().unwrap();
+        let left = format!(".100.tmp.{}.3", killed.id());
+        let others = [".100.tmp.1.0", ".100.tmp.x.0", ".100.tmp.1", "100.tmp.1.0", ".hidden"];
+        for name in others.into_iter().chain([left.as_str()]) {
+            fs::write(folder.join(name), "x").unwrap();
+        }
+        rrd.create(&subject, &file).unwrap();
+        assert!(!folder.join(left).exists());
+        assert!(others.iter().all(|name| folder.join(name).exists()));
+    }
 }

@@ -24,7 +24,8 @@ mod layout;
 mod picture;
 mod rows;
 
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use pve_schema::{Context, Failure, errno_text};
@@ -153,7 +154,7 @@ impl Rrd {
 
     fn add(&self, samples: Vec<Sample>) -> Vec<Result<(), RrdError>> {
         let mut results: Vec<Result<(), RrdError>> = samples.iter().map(|sample| self.ensure(sample)).collect();
-        let direct = daemon::update(&self.context.site, self, &samples, &mut results);
+        let direct = daemon::update(self, &samples, &mut results);
         for at in direct {
             if let (Some(sample), Some(result)) = (samples.get(at), results.get_mut(at)) {
                 *result = self.write(sample);
@@ -163,9 +164,10 @@ impl Rrd {
     }
 
     fn ensure(&self, sample: &Sample) -> Result<(), RrdError> {
-        match sample.file.exists() {
-            true => Ok(()),
-            false => self.create(&sample.subject, &sample.file),
+        // What cannot be looked at, or is a link to a disk that is away, is there: librrd says what is wrong with it.
+        match fs::symlink_metadata(&sample.file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.create(&sample.subject, &sample.file),
+            _ => Ok(()),
         }
     }
 
