@@ -67,9 +67,11 @@ pub(crate) fn publish(context: &Context, record: &Record) -> Result<(), BoxError
 /// The same for many records: the errors of each, in their order.
 pub(crate) fn publish_all(context: &Context, records: &[Record]) -> Vec<Vec<String>> {
     let status = Cfs::new(context).status();
-    let told = records
+    // All of them, before any file is written: disks may be slow, and lists wait for what is told.
+    let told: Vec<Result<(), CfsError>> = records
         .iter()
-        .map(|record| status.set(&record.key(), record.value().as_bytes()));
+        .map(|record| status.set(&record.key(), record.value().as_bytes()))
+        .collect();
     let kept = Rrd::new(context).update_all(records);
     let texts = |(told, kept): (Result<(), CfsError>, Result<(), RrdError>)| {
         let told = told.err().map(|error| error.to_string());
@@ -77,5 +79,5 @@ pub(crate) fn publish_all(context: &Context, records: &[Record]) -> Vec<Vec<Stri
             .chain(kept.err().map(|error| error.to_string()))
             .collect()
     };
-    told.zip(kept).map(texts).collect()
+    told.into_iter().zip(kept).map(texts).collect()
 }
