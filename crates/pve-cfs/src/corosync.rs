@@ -273,6 +273,9 @@ fn name_sections(main: &mut Section, list: &str, name: &str, keys: [&str; 2]) {
             Some((name, section))
         });
         *several = named.collect();
+        if several.is_empty() {
+            list.remove(name);
+        }
     }
 }
 
@@ -428,12 +431,23 @@ totem {
         assert!(CorosyncConf::parse(b"# nothing\n").unwrap().main.is_empty());
     }
 
+    #[test]
+    fn sections_of_nobody_leave_nothing_behind() {
+        let conf = CorosyncConf::parse(b"nodelist { node { } }").unwrap();
+        assert_eq!(
+            conf.main,
+            Section::from([("nodelist".to_owned(), Item::Section(Section::new()))])
+        );
+        assert_eq!(CorosyncConf::parse(conf.print().as_bytes()).unwrap().main, conf.main);
+    }
+
     proptest::proptest! {
         #[test]
         fn what_is_printed_parses_to_the_same(text in "([a-c:{} \n#]|node \\{ name: |nodelist \\{ ){0,40}") {
             if let Ok(conf) = CorosyncConf::parse(text.as_bytes()) {
                 let again = CorosyncConf::parse(conf.print().as_bytes()).unwrap();
                 proptest::prop_assert_eq!(again.print(), conf.print());
+                proptest::prop_assert_eq!(again.main, conf.main);
             }
         }
     }
