@@ -1,13 +1,16 @@
 //! Cluster locks: `flock` where `/etc/pve` is a plain directory, `mkdir` where a cluster file system is mounted.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::AT_FDCWD;
+use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::{TimeSpec, TimeValLike};
 
@@ -18,7 +21,9 @@ use crate::{Cfs, CfsError};
 const PLAIN_DIR: &str = "/run/lock/pve-cfs";
 /// Upstream aborts the locked code after this time; here a warning is logged.
 const LONG_HOLD: Duration = Duration::from_secs(60);
-/// How often a held lock's lease (120 s) is renewed.
+/// How long nobody else may take a lock that was renewed.
+const LEASE: Duration = Duration::from_secs(120);
+/// How often a held lock's lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(30);
 
 /// A cluster lock; dropped, it is given back.
@@ -146,10 +151,11 @@ impl Wait {
     }
 }
 
-/// A lock directory that is ours: renewed by a thread of its own while held, removed at the end.
+/// A lock directory that is ours: renewed by a thread of its own while held, removed at the end - unless it was lost: to
+/// another node, which has a directory of the same name then.
 #[derive(Debug)]
 struct Lease {
-    path: PathBuf,
+    held: Arc<Held>,
     renewer: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
@@ -160,18 +166,17 @@ impl Lease {
 
     fn renewed_every(pause: Duration, path: PathBuf) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
-        let renewed = path.clone();
+        let held = Arc::new(Held::new(path));
+        let renewed = Arc::clone(&held);
         let spawned = std::thread::Builder::new().name("cfs-lease".to_owned()).spawn(move || {
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                let seconds = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
-                if let Err(error) = touch(&renewed, seconds) {
-                    log::warn!("unable to renew lock '{}': {error}", renewed.display());
+                if !renewed.renew() {
+                    return;
                 }
             }
         });
         Self {
-            path,
+            held,
             renewer: spawned.ok().map(|thread| (stop, thread)),
         }
     }
@@ -183,8 +188,74 @@ impl Drop for Lease {
             drop(stop);
             let _ = thread.join();
         }
-        if let Err(error) = fs::remove_dir(&self.path) {
-            log::warn!("unable to give back lock '{}': {error}", self.path.display());
+        let path = &self.held.path;
+        if self.held.is_lost() {
+            // Whoever has it now gives it back; where nobody has, its lease runs out.
+            return;
+        }
+        if let Err(error) = fs::remove_dir(path) {
+            log::warn!("unable to give back lock '{}': {error}", path.display());
+        }
+    }
+}
+
+/// Which directory it is, and until when nobody else may take it.
+#[derive(Debug)]
+struct Held {
+    path: PathBuf,
+    /// Open as long as it is held: no other directory can have its number meanwhile.
+    directory: Option<File>,
+    renewed: Mutex<Instant>,
+    told: AtomicBool,
+}
+
+impl Held {
+    fn new(path: PathBuf) -> Self {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let directory = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path);
+        Self {
+            directory: directory.ok(),
+            path,
+            renewed: Mutex::new(Instant::now()),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Renews the lease; tells whether it is still ours.
+    fn renew(&self) -> bool {
+        if self.is_lost() {
+            return false;
+        }
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let seconds = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(0));
+        match touch(&self.path, seconds) {
+            Ok(()) => *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now(),
+            Err(error) => log::warn!("unable to renew lock '{}': {error}", self.path.display()),
+        }
+        true
+    }
+
+    /// Whether another node has the lock, or may have it since the lease was not renewed in time. Said once.
+    fn is_lost(&self) -> bool {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_lost = renewed.elapsed() >= LEASE || self.is_another();
+        if is_lost && !self.told.swap(true, Ordering::Relaxed) {
+            log::error!(
+                "lock '{}' was lost: it was not renewed in time, or somebody removed it",
+                self.path.display()
+            );
+        }
+        is_lost
+    }
+
+    /// Whether another directory, or none, has the name.
+    fn is_another(&self) -> bool {
+        let Some(Ok(ours)) = self.directory.as_ref().map(File::metadata) else {
+            return false;
+        };
+        match fs::symlink_metadata(&self.path) {
+            Ok(meta) => (meta.dev(), meta.ino()) != (ours.dev(), ours.ino()),
+            Err(error) => error.kind() == ErrorKind::NotFound,
         }
     }
 }
@@ -216,7 +287,7 @@ mod tests {
     /// Reference 04 §1.7: the holder moves the directory's time forward, long before 120 s are over.
     #[test]
     fn a_lock_that_is_held_is_renewed_until_it_is_given_back() {
-        const { assert!(RENEW_EVERY.as_secs() * 3 < 120) };
+        const { assert!(RENEW_EVERY.as_secs() * 3 < LEASE.as_secs()) };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("domain-ha");
         fs::create_dir(&path).unwrap();
@@ -227,6 +298,33 @@ mod tests {
         pve_testing::wait_for("the lease is renewed", || mtime() > old);
         drop(lease);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_lock_that_another_node_took_meanwhile_is_left_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("domain-ha");
+        for pause in [Duration::from_millis(5), RENEW_EVERY] {
+            fs::create_dir(&path).unwrap();
+            let lease = Lease::renewed_every(pause, path.clone());
+            fs::remove_dir(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            drop(lease);
+            assert!(path.is_dir());
+            fs::remove_dir(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lease_that_was_not_renewed_in_time_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = Held::new(dir.path().to_owned());
+        assert!(held.renew() && !held.is_lost());
+        let Some(long_ago) = Instant::now().checked_sub(LEASE) else {
+            return;
+        };
+        *held.renewed.lock().unwrap() = long_ago;
+        assert!(held.is_lost() && !held.renew());
     }
 
     /// The way of a cluster file system works on any directory, as long as nobody crashes.
