@@ -19,6 +19,8 @@ const SLACK: i64 = 10 << 20;
 const MAX_CHANGE: i64 = 100 << 20;
 /// What a guest has whose config does not say.
 const DEFAULT_SHARES: i64 = 1000;
+/// Most shares that count, as the config's schema has it.
+const MAX_SHARES: i64 = 50_000;
 
 /// A guest whose balloon may change; sizes in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,19 +38,25 @@ struct Guest {
 
 impl Guest {
     /// A guest by its row; `None` for one whose balloon stays as it is.
+    ///
+    /// The balloon's size is what the guest's driver wrote, and what is free is its own account: a guest whose balloon
+    /// cannot be true takes no part, else it would get memory that its neighbours had to give.
     fn of(row: &serde_json::Map<String, Value>) -> Option<Self> {
         let number = |key: &str| row.get(key).and_then(Value::as_i64);
         let is_moving = row.get("lock").and_then(Value::as_str) == Some("migrate");
         let shares = number("shares").unwrap_or(DEFAULT_SHARES);
-        if is_moving || shares == 0 {
+        if is_moving || shares <= 0 {
             return None;
         }
+        let most = number("maxmem")?;
+        let least = number("balloon_min").filter(|size| (1..=most).contains(size))?;
+        let balloon = number("balloon").filter(|size| (1..=most).contains(size))?;
         Some(Self {
-            balloon: number("balloon").filter(|size| *size != 0)?,
-            least: number("balloon_min").filter(|size| *size != 0)?,
-            most: number("maxmem").unwrap_or(0),
-            free: number("freemem").unwrap_or(0),
-            shares,
+            balloon,
+            least,
+            most,
+            free: number("freemem").unwrap_or(0).clamp(0, most),
+            shares: shares.min(MAX_SHARES),
         })
     }
 
@@ -77,7 +85,8 @@ pub(crate) fn plan<'a>(
     let changed = wanted
         .into_iter()
         .filter(|(vmid, size)| guests.get(vmid).is_some_and(|guest| guest.balloon != *size));
-    Ok(changed.map(|(vmid, size)| (vmid, size.unsigned_abs())).collect())
+    let sizes = changed.filter_map(|(vmid, size)| Some((vmid, u64::try_from(size).ok()?)));
+    Ok(sizes.collect())
 }
 
 /// How much more memory guests should use; less if it is negative.
@@ -152,7 +161,7 @@ impl<'a> Plan<'a> {
                 .map(|(vmid, guest)| (*vmid, *guest))
                 .collect();
             let round = self.round(&open, bytes, rest, &mut done);
-            rest -= round.changed;
+            rest = rest.saturating_sub(round.changed);
             if rest == 0 || round.moved == 0 {
                 return rest;
             }
@@ -164,17 +173,17 @@ impl<'a> Plan<'a> {
         let mut round = Round::default();
         let above: i64 = open
             .iter()
-            .map(|(vmid, guest)| self.size(*vmid, guest) - guest.least)
-            .sum();
-        let weight: i64 = open.iter().map(|(_, guest)| guest.shares).sum();
-        let each = (above + rest) as f64 / weight as f64;
+            .map(|(vmid, guest)| self.size(*vmid, guest).saturating_sub(guest.least))
+            .fold(0, i64::saturating_add);
+        let weight: i64 = open.iter().map(|(_, guest)| guest.shares).fold(0, i64::saturating_add);
+        let each = above.saturating_add(rest) as f64 / weight as f64;
         for (vmid, guest) in open {
-            let wanted = guest.least + (each * guest.shares as f64) as i64;
+            let wanted = guest.least.saturating_add((each * guest.shares as f64) as i64);
             let possible = wanted.min(guest.most).max(guest.least);
             let size = if bytes > 0 && possible > guest.balloon {
-                possible.min(guest.balloon + MAX_CHANGE)
+                possible.min(guest.balloon.saturating_add(MAX_CHANGE))
             } else if possible < guest.balloon {
-                possible.max(guest.balloon - MAX_CHANGE)
+                possible.max(guest.balloon.saturating_sub(MAX_CHANGE))
             } else {
                 done.insert(*vmid);
                 continue;
@@ -182,8 +191,10 @@ impl<'a> Plan<'a> {
             let before = self.size(*vmid, guest);
             self.sizes.insert(*vmid, size);
             if size != before {
-                round.changed += size - before;
-                round.moved += (size - guest.balloon).abs();
+                round.changed = round.changed.saturating_add(size.saturating_sub(before));
+                round.moved = round
+                    .moved
+                    .saturating_add(size.saturating_sub(guest.balloon).saturating_abs());
             }
         }
         round
@@ -292,10 +303,50 @@ mod tests {
             json!({"lock": "migrate"}),
             json!({"balloon": 0}),
             json!({"balloon_min": 0}),
+            json!({"balloon_min": 3 * GIB}),
+            json!({"shares": -5}),
+            json!({"maxmem": null}),
         ] {
             assert_eq!(guest(left_alone.clone()), None, "{left_alone}");
         }
         assert_eq!(planned(&[], 500 * MIB), []);
+    }
+
+    /// A balloon's size is what the guest's driver wrote, in 32 bits of pages: one that lies gets nothing by it.
+    #[test]
+    fn a_guest_that_lies_about_its_balloon_changes_no_neighbour() {
+        let honest = json!({ "balloon": 2 * GIB, "balloon_min": GIB, "maxmem": 4 * GIB, "freemem": GIB });
+        let liar =
+            |balloon: Value| json!({ "balloon": balloon, "balloon_min": GIB, "maxmem": 4 * GIB, "freemem": GIB });
+        let among = |balloon: Option<Value>| {
+            let rows = [
+                (100, Some(honest.clone())),
+                (101, Some(honest.clone())),
+                (102, balloon.map(liar)),
+            ];
+            let guests: Vec<(u32, Guest)> = rows
+                .iter()
+                .filter_map(|(vmid, row)| Some((*vmid, Guest::of(row.as_ref()?.as_object().unwrap())?)))
+                .collect();
+            [-200 * MIB, 200 * MIB].map(|goal| planned(&guests, goal))
+        };
+        let without = among(None);
+        assert_eq!(without[0], [(100, 1948 * MIB), (101, 1948 * MIB)]);
+        for lie in [
+            json!(-(1_i64 << 44)),
+            json!(1_i64 << 44),
+            json!(4 * GIB + 1),
+            json!(i64::MIN),
+            json!(i64::MAX),
+            json!(u64::MAX),
+            json!("1"),
+        ] {
+            assert_eq!(among(Some(lie.clone())), without, "{lie}");
+        }
+        let boasts = json!({ "balloon": 2 * GIB, "balloon_min": GIB, "maxmem": 4 * GIB, "freemem": i64::MAX,
+            "shares": i64::MAX });
+        let guest = Guest::of(boasts.as_object().unwrap()).unwrap();
+        assert_eq!((guest.free, guest.shares), (4 * GIB, MAX_SHARES));
     }
 
     #[test]
