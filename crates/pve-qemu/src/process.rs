@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -75,13 +76,20 @@ pub struct Stat {
 impl Stat {
     /// Reads a process's state; `None` when there is no such process.
     pub fn read(pid: i32) -> Option<Self> {
+        Self::try_read(pid).ok()?
+    }
+
+    fn try_read(pid: i32) -> io::Result<Option<Self>> {
         let mut buffer = [0; 1024];
-        Self::parse(small::read(Path::new(&format!("/proc/{pid}/stat")), &mut buffer)?)
+        let bytes = small::bytes(Path::new(&format!("/proc/{pid}/stat")), &mut buffer)?;
+        Ok(bytes.and_then(Self::parse))
     }
 
     /// The command name is in parentheses and may itself hold any character, so the last `)` ends it.
-    fn parse(text: &str) -> Option<Self> {
-        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.iter().rposition(|byte| *byte == b')')?;
+        let text = std::str::from_utf8(bytes.get(end + 1..)?).ok()?;
+        let mut fields = text.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
         // Counted from 1 the state is the third field; 14 and 15 are utime and stime, 22 starttime, 24 rss.
         let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
@@ -99,23 +107,37 @@ impl Stat {
     }
 }
 
-/// The VM's process; `None` when it does not run.
+/// The VM's process; `None` when it does not run. That it cannot be told is logged.
 pub fn find(site: &Site, vmid: VmId) -> Option<Process> {
-    look(site, vmid).map(|(process, _)| process)
+    match look(site, vmid) {
+        Ok(found) => found.map(|(process, _)| process),
+        Err(error) => {
+            log::error!("unable to tell whether VM {vmid} runs - {error}");
+            None
+        }
+    }
 }
 
 /// The VM's process and its state; `None` when it does not run.
-pub(crate) fn look(site: &Site, vmid: VmId) -> Option<(Process, Stat)> {
+///
+/// # Errors
+/// When that cannot be told.
+pub(crate) fn look(site: &Site, vmid: VmId) -> io::Result<Option<(Process, Stat)>> {
     let pid_file = Runtime::new(site, vmid).pid_file();
     let mut buffer = [0; 32];
-    let pid: i32 = small::read(&pid_file, &mut buffer)?.trim().parse().ok()?;
-    let stat = Stat::read(pid)?;
+    let number = |bytes| std::str::from_utf8(bytes).ok()?.trim().parse::<i32>().ok();
+    let Some(pid) = small::bytes(&pid_file, &mut buffer)?.and_then(number) else {
+        return Ok(None);
+    };
+    let Some(stat) = Stat::try_read(pid)? else {
+        return Ok(None);
+    };
     let process = Process {
         pid,
         started: stat.started,
     };
-    let ours = !stat.is_dead() && KNOWN.is_of(process, &pid_file);
-    ours.then_some((process, stat))
+    let ours = !stat.is_dead() && KNOWN.is_of(process, &pid_file)?;
+    Ok(ours.then_some((process, stat)))
 }
 
 /// The processes that were last found to be VMs, by pid file. What a process was told when it started it stays.
@@ -128,12 +150,16 @@ struct Known(Mutex<BTreeMap<PathBuf, Process>>);
 
 impl Known {
     /// Whether a process is the QEMU that was told to write this pid file.
-    fn is_of(&self, process: Process, pid_file: &Path) -> bool {
+    fn is_of(&self, process: Process, pid_file: &Path) -> io::Result<bool> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known().get(pid_file) == Some(&process) {
-            return true;
+            return Ok(true);
         }
-        let told = read_arguments(process.pid).and_then(|arguments| pid_file_of(&arguments));
+        let told = match read_arguments(process.pid) {
+            Ok(arguments) => pid_file_of(&arguments),
+            Err(error) if small::is_gone(&error) => None,
+            Err(error) => return Err(error),
+        };
         let is_of = told.as_deref() == Some(pid_file);
         if is_of {
             let mut known = known();
@@ -142,7 +168,7 @@ impl Known {
             }
             known.insert(pid_file.to_owned(), process);
         }
-        is_of
+        Ok(is_of)
     }
 }
 
@@ -153,15 +179,15 @@ pub fn is_running(site: &Site, vmid: VmId) -> bool {
 
 /// The VM that a process is, by its command line; `None` for anything that is no QEMU of this site.
 pub fn vmid_of(site: &Site, pid: i32) -> Option<VmId> {
-    let pid_file = pid_file_of(&read_arguments(pid)?)?;
+    let pid_file = pid_file_of(&read_arguments(pid).ok()?)?;
     let vmid: VmId = pid_file.file_name()?.to_str()?.strip_suffix(".pid")?.parse().ok()?;
     (pid_file == Runtime::new(site, vmid).pid_file()).then_some(vmid)
 }
 
 /// A process's arguments.
-fn read_arguments(pid: i32) -> Option<Vec<Vec<u8>>> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    Some(bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
+fn read_arguments(pid: i32) -> io::Result<Vec<Vec<u8>>> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+    Ok(bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect())
 }
 
 /// The `-pidfile` of a QEMU's command line; `None` for another program.
@@ -201,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn a_command_name_may_hold_parentheses() {
-        let line = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 30 5 6 20 0 1 0 4711 0 42 0";
+    fn a_command_name_may_hold_anything() {
+        let line = b"7 (a) b (c) S 1 7 7 0 -1 4194304 1 2 3 4 150 30 5 6 20 0 1 0 4711 0 42 0";
         let expected = Stat {
             state: 'S',
             ticks: 180,
@@ -210,8 +236,10 @@ mod tests {
             resident: 42,
         };
         assert_eq!(Stat::parse(line), Some(expected));
-        assert_eq!(Stat::parse("7 (a"), None);
-        assert_eq!(Stat::parse("7 (a) S 1"), None);
+        let foreign: Vec<u8> = [b"7 (\xff\n)", &line[9..]].concat();
+        assert_eq!(Stat::parse(&foreign), Some(expected), "no UTF-8");
+        assert_eq!(Stat::parse(b"7 (a"), None);
+        assert_eq!(Stat::parse(b"7 (a) S 1"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is counted of cycles.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pve_daemon::counters::{Family, Kind};
@@ -86,7 +87,10 @@ pub(crate) fn outcomes(outcomes: &[Outcome]) {
         if failed {
             ERRORS.increment(step);
         }
-        let own = outcome.result.as_ref().map_or(0, |seen| seen.faults.len());
+        let own = outcome.result.as_ref().map_or(0, |seen| {
+            let objects: BTreeSet<&str> = seen.faults.iter().map(|fault| fault.object.as_str()).collect();
+            objects.len()
+        });
         // The errand of a single object has no faults but its own failure.
         let single = failed && steps::STEPS.get(step).is_some_and(|step| step.name != outcome.name);
         if let Some(count) = faults.get_mut(step) {

@@ -67,7 +67,7 @@ pub(crate) struct Seen {
     /// With what something is wrong.
     pub(crate) faults: Vec<Fault>,
     /// With what nothing is wrong; `None` for everything else. Of an object that had a fault and is in neither nobody
-    /// says that it works again: a machine that did not answer and is off by now.
+    /// says that it works again: a machine that did not answer and is gone by now.
     pub(crate) sound: Option<BTreeSet<String>>,
 }
 

@@ -1,9 +1,9 @@
 //! The node's VMs (reference 04 §9.5).
 //!
-//! All monitors are asked at once and for two seconds, so one that hangs costs the others nothing; see
-//! [`pve_qemu::status`]. What it says then is one fault of one machine.
+//! All monitors are asked at once, for two seconds, and half a second those that did not answer the last time: one that
+//! hangs makes all figures that much later; see [`pve_qemu::status`]. It is one fault of one machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pve_daemon::BoxError;
 use pve_metrics::record::RunningFigures;
@@ -20,23 +20,23 @@ use crate::cycle::publish_all;
 use crate::errands::{Fault, Found, Seen};
 use crate::outbox::Outbox;
 
+/// What a fault of ballooning as a whole is about.
+const BALLOONING: &str = "ballooning";
+
 /// Looks at all VMs, sets their balloons, and tells what it saw. What goes wrong with one keeps no other from being told
 /// of.
 pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<Found, BoxError> {
     let vmids = files::list(context)?;
-    let Survey { rows, silent } = status::survey(context, &vmids, Detail::Full, true);
+    let Survey { rows, silent, unseen } = status::survey(context, &vmids, Detail::Full, true);
     let now = context.now();
     let mut faults: Vec<Fault> = silent.iter().map(|(vmid, error)| Fault::new(vmid, error)).collect();
+    faults.extend(unseen.iter().map(|(vmid, error)| Fault::new(vmid, error)));
     let records: Vec<Record> = rows.iter().map(|(vmid, row)| figures(row, now).record(*vmid)).collect();
     for (vmid, errors) in rows.keys().zip(publish_all(context, &records)) {
         faults.extend(errors.into_iter().map(|error| Fault::new(vmid, error)));
     }
     faults.extend(set_balloons(context, &rows));
-    let sound = rows
-        .iter()
-        .filter(|(_, row)| is_running(row))
-        .map(|(vmid, _)| vmid.to_string());
-    let sound = Some(sound.collect());
+    let sound = Some(sound(&rows));
     outbox.post(Snapshot {
         time: now,
         objects: Objects::Qemu(rows),
@@ -45,6 +45,13 @@ pub(crate) fn update(context: &Context, outbox: &Outbox) -> Result<Found, BoxErr
         seen: Seen { faults, sound },
         ..Found::default()
     })
+}
+
+/// Of whom it is worth saying that nothing is wrong any more: each of whom there is a row, one that was switched off too,
+/// and ballooning. Who has a fault is in this none the less.
+fn sound(rows: &BTreeMap<VmId, Row>) -> BTreeSet<String> {
+    let vmids = rows.keys().map(ToString::to_string);
+    vmids.chain([BALLOONING.to_owned()]).collect()
 }
 
 fn is_running(row: &Row) -> bool {
@@ -62,7 +69,7 @@ fn set_balloons(context: &Context, rows: &BTreeMap<VmId, Row>) -> Vec<Fault> {
             let failed = balloon::set_all(&context.site, &sizes);
             failed.iter().map(|(vmid, error)| Fault::warning(vmid, error)).collect()
         }
-        Err(error) => vec![Fault::new("ballooning", format!("auto ballooning error: {error}"))],
+        Err(error) => vec![Fault::new(BALLOONING, format!("auto ballooning error: {error}"))],
     }
 }
 
@@ -108,6 +115,13 @@ mod tests {
     fn record(row: Value) -> String {
         let row = row.as_object().unwrap();
         figures(row, 5).record(100.try_into().unwrap()).value()
+    }
+
+    #[test]
+    fn machines_that_are_off_and_ballooning_can_be_well_again() {
+        let off = Row::from_iter([("status".to_owned(), "stopped".into())]);
+        let rows = BTreeMap::from([(100.try_into().unwrap(), off)]);
+        assert_eq!(sound(&rows), ["100", "ballooning"].map(str::to_owned).into());
     }
 
     #[test]

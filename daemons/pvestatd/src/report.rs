@@ -2,7 +2,7 @@
 //!
 //! What is told is each change of a step as a whole, and of each object that a step looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use log::Level;
 
@@ -21,7 +21,8 @@ pub(crate) struct Report {
 #[derive(Debug, Default)]
 struct Failing {
     whole: Option<String>,
-    objects: BTreeMap<String, String>,
+    /// The errors of each that has any.
+    objects: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A line of the log.
@@ -74,20 +75,24 @@ impl Failing {
     /// What changed of an errand's objects.
     fn objects(&mut self, name: &str, seen: &Seen) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut now = BTreeMap::new();
+        let mut now: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut worse = BTreeSet::new();
         for Fault { object, error, level } in &seen.faults {
-            let text: &mut String = now.entry(object.clone()).or_default();
-            if !text.is_empty() {
-                text.push_str("; ");
-            }
-            text.push_str(error);
-            if self
-                .objects
-                .get(object)
-                .is_none_or(|said| !said.contains(error.as_str()))
-            {
+            let is_new = now.entry(object.clone()).or_default().insert(error.clone());
+            if is_new && self.objects.get(object).is_none_or(|said| !said.contains(error)) {
+                worse.insert(object);
                 lines.push((*level, format!("{name} of {object} error: {error}")));
             }
+        }
+        // A new error takes the place of the old one: nothing is to be said of that.
+        let partly = now.iter().filter(|(object, _)| !worse.contains(object));
+        for (object, errors) in partly {
+            let over = self
+                .objects
+                .get(object)
+                .into_iter()
+                .flat_map(|said| said.difference(errors));
+            lines.extend(over.map(|error| (Level::Info, format!("{name} of {object} no longer: {error}"))));
         }
         let is_sound = |object: &String| seen.sound.as_ref().is_none_or(|sound| sound.contains(object));
         let repaired = self
@@ -165,7 +170,7 @@ mod tests {
             say(report, faults(&[("100", "b"), ("102", "a")], None)),
             ["INFO qemu status update works again"]
         );
-        // A machine that was switched off does not work again; one that answers does.
+        // A machine that was destroyed does not work again; one that answers does.
         assert_eq!(
             say(report, faults(&[], Some(&["102", "103"]))),
             ["INFO qemu status update of 102 works again"]
@@ -190,6 +195,26 @@ mod tests {
         assert_eq!(
             say(report, Ok(Seen::default())),
             ["INFO qemu status update of 100 works again"]
+        );
+    }
+
+    #[test]
+    fn of_two_faults_each_has_its_own_begin_and_end() {
+        let report = &mut Report::default();
+        let none: [&str; 0] = [];
+        assert_eq!(
+            say(report, faults(&[("100", "disk full"), ("100", "away")], None)).len(),
+            2
+        );
+        assert_eq!(
+            say(report, faults(&[("100", "disk full")], None)),
+            ["INFO qemu status update of 100 no longer: away"]
+        );
+        assert_eq!(say(report, faults(&[("100", "disk full")], None)), none);
+        // Part of what was said before, and yet another error.
+        assert_eq!(
+            say(report, faults(&[("100", "disk full"), ("100", "disk")], None)),
+            ["ERROR qemu status update of 100 error: disk"]
         );
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, CfsError};
 use pve_guest::{GuestConfig, GuestKind};
 use pve_schema::Context;
 use pve_schema::ids::VmId;
@@ -28,7 +28,10 @@ pub(crate) struct Configured {
 }
 
 /// What the config of one of this node's VMs says; `None` for no config.
-pub(crate) fn of(context: &Context, vmid: VmId) -> Option<Arc<Configured>> {
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn of(context: &Context, vmid: VmId) -> Result<Option<Arc<Configured>>, CfsError> {
     let make = |raw: Option<&[u8]>| {
         raw.map(|raw| {
             let parsed = GuestConfig::parse(&VmRules, vmid, raw);
@@ -40,7 +43,7 @@ pub(crate) fn of(context: &Context, vmid: VmId) -> Option<Arc<Configured>> {
     };
     let node = &context.site.node;
     let kept = Cfs::new(context).cached_guest(GuestKind::Qemu, node, vmid, "VM row", make);
-    kept.ok()?.as_ref().clone()
+    Ok(kept?.as_ref().clone())
 }
 
 impl Configured {

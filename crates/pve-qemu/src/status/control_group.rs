@@ -50,10 +50,15 @@ pub(crate) struct Group {
 }
 
 impl ControlGroups {
-    /// Those that a site's root brings with it, else the kernel's.
+    /// Those that a site's root brings with it, else the kernel's. Without an instance's name in the groups' names, a root
+    /// that is not the machine's would find groups of the machine's own VMs there.
     pub(crate) fn of(site: &Site) -> Self {
         let own = site.path(KERNEL);
-        let base = if own.is_dir() { own } else { PathBuf::from(KERNEL) };
+        let base = if own.is_dir() || site.instance.is_none() {
+            own
+        } else {
+            PathBuf::from(KERNEL)
+        };
         let instance = site.instance.as_ref();
         Self::below(
             &base,
@@ -174,6 +179,17 @@ mod tests {
         assert_eq!(read(base, "la1-"), None, "a lab's machines have groups of their own");
         fs::rename(&group, base.join("qemu.slice/la1-105.scope")).unwrap();
         assert_eq!(read(base, "la1-"), Some(full));
+    }
+
+    #[test]
+    fn a_root_without_groups_has_not_the_machines() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut site = crate::test_site(directory.path());
+        site.instance = None;
+        let groups = ControlGroups::of(&site);
+        assert!(groups.memory.starts_with(directory.path()), "{groups:?}");
+        site.instance = Some("la1".to_owned().try_into().unwrap());
+        assert!(ControlGroups::of(&site).memory.starts_with(KERNEL));
     }
 
     #[test]

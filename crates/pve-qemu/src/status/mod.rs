@@ -1,8 +1,8 @@
 //! What lists and status pages show of VMs (reference 06b §4, 04 §14.2).
 //!
 //! The plain fields come from the config, from `/proc` and from control groups; with [`Detail::Full`] the monitors are
-//! asked too, all at the same time and for no longer than two seconds, so that a VM that hangs costs nobody its own
-//! fields. The status daemon does this for all VMs every ten seconds: what lies in files that did not change is kept in
+//! asked too, all at the same time and each for no longer than two seconds, so that a VM that hangs costs nobody its own
+//! fields; while it hangs it is given half a second. The status daemon does this for all VMs every ten seconds: what lies in files that did not change is kept in
 //! memory ([`configured`]), and nothing is read twice.
 //!
 //! | module | holds |
@@ -21,7 +21,9 @@ mod monitor;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
+use pve_cfs::CfsError;
 use pve_guest::rates::{HostClock, Rates};
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Site};
@@ -58,15 +60,44 @@ pub struct Survey {
     pub rows: BTreeMap<VmId, Row>,
     /// Those whose monitor did not answer to the end, and why: their rows lack fields.
     pub silent: BTreeMap<VmId, QmpError>,
+    /// Those of which there are no rows, and why not.
+    pub unseen: BTreeMap<VmId, UnseenError>,
 }
+
+/// Why there is no row of a VM.
+#[derive(Debug, thiserror::Error)]
+pub enum UnseenError {
+    /// Its config cannot be read.
+    #[error(transparent)]
+    Config(CfsError),
+    /// There may be a process, but it cannot be looked at.
+    #[error("unable to tell whether it runs - {0}")]
+    Process(std::io::Error),
+}
+
+/// From how many VMs on a look needs so many descriptors that it is worth waiting for another one to end.
+const MANY: usize = 16;
+/// Held while many are looked at.
+static LOOKING: Mutex<()> = Mutex::new(());
 
 /// Looks at VMs. `complete` says that these are all VMs of the node.
 pub fn survey(context: &Context, vmids: &[VmId], detail: Detail, complete: bool) -> Survey {
     let site = &context.site;
-    let mut running: BTreeMap<VmId, (Process, Stat)> = vmids
-        .iter()
-        .filter_map(|vmid| Some((*vmid, process::look(site, *vmid)?)))
-        .collect();
+    let is_many = vmids.len() >= MANY && detail == Detail::Full;
+    let _turn = is_many.then(|| LOOKING.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut unseen = BTreeMap::new();
+    let mut running: BTreeMap<VmId, (Process, Stat)> = BTreeMap::new();
+    for vmid in vmids {
+        match process::look(site, *vmid) {
+            Ok(Some(found)) => {
+                running.insert(*vmid, found);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                unseen.insert(*vmid, UnseenError::Process(error));
+            }
+        }
+    }
     let mut asked = match detail {
         Detail::Plain => Asked::default(),
         Detail::Full => Asked::ask(site, running.keys().copied()),
@@ -74,15 +105,26 @@ pub fn survey(context: &Context, vmids: &[VmId], detail: Detail, complete: bool)
     let mut host = Host::read(site);
     let mut rows = BTreeMap::new();
     for vmid in vmids {
-        if let Some(config) = configured::of(context, *vmid) {
-            let answers = asked.answers.remove(vmid);
-            rows.insert(*vmid, host.row(*vmid, &config, detail, running.remove(vmid), answers));
+        // Nobody is to take it for one that is off.
+        if unseen.contains_key(vmid) {
+            continue;
+        }
+        match configured::of(context, *vmid) {
+            Ok(Some(config)) => {
+                let answers = asked.answers.remove(vmid);
+                rows.insert(*vmid, host.row(*vmid, &config, detail, running.remove(vmid), answers));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                unseen.insert(*vmid, UnseenError::Config(error));
+            }
         }
     }
     host.samples.store(complete);
     Survey {
         rows,
         silent: asked.silent,
+        unseen,
     }
 }
 
