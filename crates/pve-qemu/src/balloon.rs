@@ -23,10 +23,11 @@ pub fn set_all(site: &Site, sizes: &BTreeMap<VmId, u64>) -> BTreeMap<VmId, QmpEr
     let call = |(vmid, size): (&VmId, &u64)| Call {
         vmid: *vmid,
         socket: Runtime::new(site, *vmid).monitor(),
-        script: Cow::Owned(Script::new([(COMMAND, json!({ "value": size }))])),
+        script: Cow::Owned(Script::change(COMMAND, json!({ "value": size }))),
+        budget: BUDGET,
     };
     let mut refused = Refused::default();
-    let silent = many::ask(sizes.iter().map(call).collect(), BUDGET, BUDGET, &mut refused);
+    let silent = many::ask(sizes.iter().map(call).collect(), BUDGET, &mut refused);
     refused.0.extend(silent);
     refused.0
 }

@@ -10,8 +10,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::net::UnixStream;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,7 @@ fn those_that_do_not_behave_hold_up_nobody() {
     fs::remove_file(Runtime::new(&lab.context.site, id(106)).monitor()).unwrap();
     let start = Instant::now();
     let survey = lab.survey();
-    assert!(start.elapsed() < Duration::from_millis(3500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_millis(2800), "{:?}", start.elapsed());
     let failed =
         |vmid: u32, command: &str, why: &str| (vmid, format!("VM {vmid} qmp command '{command}' failed - {why}"));
     let expected = BTreeMap::from([
@@ -146,6 +146,87 @@ fn those_that_do_not_behave_hold_up_nobody() {
     lab.fleet.set(101, Manner::Kind);
     let again = errors(&lab.survey());
     assert!(!again.contains_key(&105) && !again.contains_key(&101), "{again:?}");
+}
+
+/// QEMU's queue holds two callers: from the third look on a QEMU that hangs refuses the call itself.
+#[test]
+fn one_that_takes_no_calls_delays_the_first_look_only() {
+    let lab = Lab::start(5);
+    lab.fleet.set(101, Manner::Deaf);
+    lab.fleet.set(102, Manner::Silent);
+    for look in 0..5 {
+        let start = Instant::now();
+        let survey = lab.survey();
+        let most = Duration::from_millis(if look == 0 { 2800 } else { 1400 });
+        assert!(start.elapsed() < most, "{:?} for look {look}", start.elapsed());
+        let text = |vmid: u32| {
+            (
+                vmid,
+                format!("VM {vmid} qmp command 'query-status' failed - got timeout"),
+            )
+        };
+        assert_eq!(errors(&survey), BTreeMap::from([text(101), text(102)]), "look {look}");
+        assert_eq!(survey.rows[&id(100)]["diskread"], Figures::of(100).read);
+    }
+}
+
+/// A QEMU that hangs must not find a command when it comes back, hours later.
+#[test]
+fn a_balloon_is_set_only_where_the_machine_has_greeted() {
+    let lab = Lab::start(0);
+    let path = Runtime::new(&lab.context.site, id(100)).monitor();
+    let listener = UnixListener::bind(&path).unwrap();
+    let failed = balloon::set_all(&lab.context.site, &BTreeMap::from([(id(100), 700)]));
+    assert_eq!(failed.len(), 1);
+    let mut said = String::new();
+    listener.accept().unwrap().0.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+}
+
+#[test]
+fn refusals_are_told_and_not_at_length() {
+    let lab = Lab::start(0);
+    let path = Runtime::new(&lab.context.site, id(100)).monitor();
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let refusal = json!({"id": 1, "error": {"class": "GenericError", "desc": "ü".repeat(100_000)}});
+        let text = format!(
+            "{}\n{}\n{refusal}\n",
+            json!({"QMP": {}}),
+            json!({"id": 0, "return": {}})
+        );
+        client.write_all(text.as_bytes()).unwrap();
+        let _ = client.read_to_end(&mut Vec::new());
+    });
+    let failed = balloon::set_all(&lab.context.site, &BTreeMap::from([(id(100), 700)]));
+    server.join().unwrap();
+    let expected = format!("VM 100 qmp command 'balloon' failed - {}…", "ü".repeat(200));
+    assert_eq!(failed[&id(100)].to_string(), expected);
+}
+
+/// Neither reads as a VM that is off, or as none at all.
+#[test]
+fn what_cannot_be_read_is_told() {
+    let lab = Lab::start(3);
+    let path = |name: &str| lab.context.site.etc_pve().join("nodes/n1/qemu-server").join(name);
+    fs::remove_file(path("101.conf")).unwrap();
+    fs::create_dir(path("101.conf")).unwrap();
+    let pid_file = runtime::directory(&lab.context.site).join("102.pid");
+    fs::remove_file(&pid_file).unwrap();
+    fs::create_dir(&pid_file).unwrap();
+    let vmids = [100, 101, 102].map(id);
+    let survey = status::survey(&lab.context, &vmids, Detail::Full, true);
+    assert_eq!(survey.rows.keys().copied().collect::<Vec<_>>(), [id(100)]);
+    let texts: Vec<String> = survey.unseen.values().map(ToString::to_string).collect();
+    assert!(
+        texts[0].contains("101.conf") || texts[0].contains("directory"),
+        "{texts:?}"
+    );
+    assert_eq!(
+        texts[1],
+        "unable to tell whether it runs - Is a directory (os error 21)"
+    );
 }
 
 #[test]

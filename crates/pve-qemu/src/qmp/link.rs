@@ -15,7 +15,7 @@ use serde_json::Value;
 
 /// Most bytes of one message: far above the largest real one (the guest's 1 MiB of a file as base64, or all block
 /// statistics), far below what would hurt.
-pub(super) const MAX_MESSAGE: usize = 16 << 20;
+const MAX_MESSAGE: usize = 16 << 20;
 /// How long to wait before a busy socket is tried again.
 pub(super) const RETRY: Duration = Duration::from_millis(100);
 /// The agent's frame mark: never part of UTF-8.

@@ -4,22 +4,25 @@
 //! balloon device, and the running machine type is a property of the machine.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use pve_schema::Site;
 use pve_schema::ids::VmId;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Number, Value, json};
 
 use crate::qmp::QmpError;
-use crate::qmp::many::{self, Call, Line, Listener, Said, Script};
+use crate::qmp::many::{self, Call, Line, Listener, Release, Said, Script};
 use crate::runtime::Runtime;
 
-/// What all questions to one VM may take together. A VM that does not answer lacks the fields; the others are asked at
-/// the same time, so it holds up nobody.
+/// What all questions to one VM may take together, its taking the call included. A VM that does not answer lacks the
+/// fields; the others are asked at the same time, so it holds up nobody.
 const BUDGET: Duration = Duration::from_secs(2);
+/// What they may take where the VM did not answer the last time: while one hangs, not every look at all is to take long.
+const SHORT: Duration = Duration::from_millis(500);
 /// What asking all VMs may take: those that hang keep some hundred connections, and others wait for those.
 const LIMIT: Duration = Duration::from_secs(4);
 
@@ -35,21 +38,69 @@ static QUESTIONS: LazyLock<Script> = LazyLock::new(|| {
     ])
 });
 
-/// The monitor's answers, each `null` (or `None`) when there was none.
+/// The VMs that did not answer the last time, by their monitors.
+static SILENT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Longest name or word that a monitor says and that is kept.
+const LONGEST: usize = 64;
+/// Most disks of a VM, and most counters of a disk.
+const MAX_ROWS: usize = 256;
+
+/// The monitor's answers, as far as there are any. What goes on to lists and to metric servers is of a known shape and
+/// size, whatever a QEMU says that somebody took over.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Answers {
     /// `query-status`.
-    pub status: Value,
+    pub status: Status,
     /// `query-balloon`.
-    pub balloon: Value,
+    pub balloon: Balloon,
     /// The balloon device's `guest-stats`.
-    pub guest_stats: Value,
+    pub guest: GuestReport,
     /// `query-blockstats`.
     pub blocks: Option<Vec<BlockRow>>,
     /// The machine's `type`.
-    pub machine: Value,
+    pub machine: String,
     /// The version that the greeting tells.
-    pub version: Value,
+    pub version: Option<Release>,
+}
+
+/// What is used of `query-status`.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct Status {
+    status: String,
+}
+
+/// What is used of `query-balloon`; the guest wrote it.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct Balloon {
+    #[serde(default, deserialize_with = "natural")]
+    actual: Option<u64>,
+}
+
+/// What is used of `guest-stats`; the guest wrote the numbers.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub(crate) struct GuestReport {
+    #[serde(default, rename = "last-update", deserialize_with = "natural")]
+    updated: Option<u64>,
+    #[serde(default)]
+    stats: GuestFigures,
+}
+
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct GuestFigures {
+    #[serde(default, deserialize_with = "natural")]
+    stat_total_memory: Option<u64>,
+    #[serde(default, deserialize_with = "natural")]
+    stat_free_memory: Option<u64>,
+    #[serde(default, deserialize_with = "natural")]
+    stat_swap_in: Option<u64>,
+    #[serde(default, deserialize_with = "natural")]
+    stat_swap_out: Option<u64>,
+    #[serde(default, deserialize_with = "natural")]
+    stat_major_faults: Option<u64>,
+    #[serde(default, deserialize_with = "natural")]
+    stat_minor_faults: Option<u64>,
 }
 
 /// What is used of a row of `query-blockstats`: not what lies below the drive.
@@ -59,8 +110,31 @@ pub(crate) struct BlockRow {
     device: String,
     #[serde(default)]
     qdev: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counters")]
     stats: Map<String, Value>,
+}
+
+/// A number; `None` for a negative one, or a fraction.
+fn natural<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    Ok(Option::<Number>::deserialize(deserializer)?.and_then(|number| number.as_u64()))
+}
+
+/// Counters by name: plain values, and lists that are empty.
+fn counters<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<String, Value>, D::Error> {
+    let is_plain = |value: &Value| match value {
+        Value::Number(_) | Value::Bool(_) => true,
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    };
+    let all = Map::deserialize(deserializer)?.into_iter();
+    let kept = all.filter(|(name, value)| is_word(name, "_-") && is_plain(value));
+    Ok(kept.take(MAX_ROWS).collect())
+}
+
+/// Whether a text is one short word of letters, digits and some other characters: no line of any protocol breaks by it.
+fn is_word(text: &str, others: &str) -> bool {
+    let is_fine = |character: char| character.is_ascii_alphanumeric() || others.contains(character);
+    (1..=LONGEST).contains(&text.len()) && text.chars().all(is_fine)
 }
 
 /// What came of asking VMs.
@@ -75,44 +149,60 @@ pub(crate) struct Asked {
 impl Asked {
     /// Asks VMs that run, all at once.
     pub(crate) fn ask(site: &Site, vmids: impl Iterator<Item = VmId>) -> Self {
-        let call = |vmid| Call {
-            vmid,
-            socket: Runtime::new(site, vmid).monitor(),
-            script: Cow::Borrowed(&*QUESTIONS),
+        let monitor = |vmid| Runtime::new(site, vmid).monitor();
+        let silent = || SILENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let call = |vmid| {
+            let socket = monitor(vmid);
+            // Asked anew only if it is known by the end of this that it does not answer.
+            let was_silent = silent().remove(&socket);
+            Call {
+                vmid,
+                socket,
+                script: Cow::Borrowed(&*QUESTIONS),
+                budget: if was_silent { SHORT } else { BUDGET },
+            }
         };
         let mut asked = Self::default();
-        let silent = many::ask(vmids.map(call).collect(), BUDGET, LIMIT, &mut asked);
-        asked.silent.extend(silent);
+        let failed = many::ask(vmids.map(call).collect(), LIMIT, &mut asked);
+        silent().extend(failed.iter().map(|(vmid, _)| monitor(*vmid)));
+        asked.silent.extend(failed);
         asked
     }
 }
 
 impl Listener for Asked {
-    fn greeted(&mut self, vmid: VmId, version: Value) {
-        self.answers.entry(vmid).or_default().version = version;
+    fn greeted(&mut self, vmid: VmId, version: Release) {
+        self.answers.entry(vmid).or_default().version = Some(version);
     }
 
     fn take(&mut self, vmid: VmId, place: usize, line: Line<'_>) -> Option<bool> {
         let answers = self.answers.entry(vmid).or_default();
-        // A refusal (no balloon device) leaves a field out.
-        match place {
-            0 => keep(&mut answers.status, line),
-            1 => keep(&mut answers.balloon, line),
-            2 => keep(&mut answers.guest_stats, line),
-            3 => keep(&mut answers.machine, line),
-            _ => keep(&mut answers.blocks, line),
+        let (kept, command) = match place {
+            0 => (keep(&mut answers.status, line)?, Some("query-status")),
+            // Without a balloon device these are refused, and the fields left out.
+            1 => (keep(&mut answers.balloon, line)?, None),
+            2 => (keep(&mut answers.guest, line)?, None),
+            3 => (keep(&mut answers.machine, line)?, None),
+            _ => (keep(&mut answers.blocks, line)?, Some("query-blockstats")),
+        };
+        if let (Said::Refused(refusal), Some(command)) = (&kept, command) {
+            let refused = refusal.error(vmid, command);
+            self.silent.entry(vmid).or_insert(refused);
         }
+        Some(!matches!(kept, Said::Other))
     }
 }
 
-/// Puts an answer where it belongs: whether there was one.
-fn keep<'a, T: Deserialize<'a>>(place: &mut T, line: Line<'a>) -> Option<bool> {
-    match line.parse()? {
-        Said::Result(result) => *place = result,
-        Said::Refused(_) => {}
-        Said::Other => return Some(false),
-    }
-    Some(true)
+/// Puts an answer where it belongs.
+fn keep<'a, T: Deserialize<'a>>(place: &mut T, line: Line<'a>) -> Option<Said<()>> {
+    Some(match line.parse()? {
+        Said::Result(result) => {
+            *place = result;
+            Said::Result(())
+        }
+        Said::Refused(refusal) => Said::Refused(refusal),
+        Said::Other => Said::Other,
+    })
 }
 
 impl Answers {
@@ -124,9 +214,10 @@ impl Answers {
                 fields.insert(name.to_owned(), value);
             }
         };
-        set("qmpstatus", self.status.get("status").cloned());
+        let status = Some(self.status.status.as_str()).filter(|word| is_word(word, "-"));
+        set("qmpstatus", status.map(Value::from));
         set("running-machine", self.running_machine(revision).map(Value::from));
-        set("running-qemu", self.running_version().map(Value::from));
+        set("running-qemu", self.version.map(|version| version.to_string().into()));
         if let Some(balloon) = self.balloon_info(memory) {
             set("balloon", balloon.get("actual").cloned());
             set("maxmem", balloon.get("max_mem").cloned());
@@ -152,41 +243,35 @@ impl Answers {
 
     /// Reference 06b, vector 32.
     fn running_machine(&self, revision: &str) -> Option<String> {
-        let kind = self.machine.as_str()?;
+        let kind = Some(self.machine.as_str()).filter(|kind| is_word(kind, "-._"))?;
         Some(format!("{}{revision}", kind.strip_suffix("-machine").unwrap_or(kind)))
-    }
-
-    fn running_version(&self) -> Option<String> {
-        let version = self.version.get("qemu")?;
-        let part = |name: &str| version.get(name).and_then(Value::as_u64);
-        Some(format!("{}.{}.{}", part("major")?, part("minor")?, part("micro")?))
     }
 
     /// The balloon's state under the names of Proxmox' `query-balloon`.
     fn balloon_info(&self, memory: u64) -> Option<Map<String, Value>> {
-        let actual = self.balloon.get("actual")?.clone();
-        let mut info = Map::from_iter([("actual".to_owned(), actual), ("max_mem".to_owned(), memory.into())]);
-        let updated = self.guest_stats.get("last-update").and_then(Value::as_u64).unwrap_or(0);
+        let actual = self.balloon.actual?;
+        let mut info = Map::from_iter([
+            ("actual".to_owned(), actual.into()),
+            ("max_mem".to_owned(), memory.into()),
+        ]);
+        let updated = self.guest.updated.unwrap_or(0);
         if updated == 0 {
             return Some(info);
         }
         info.insert("last_update".to_owned(), updated.into());
-        let names = [
-            ("stat-total-memory", "total_mem"),
-            ("stat-free-memory", "free_mem"),
-            ("stat-swap-in", "mem_swapped_in"),
-            ("stat-swap-out", "mem_swapped_out"),
-            ("stat-major-faults", "major_page_faults"),
-            ("stat-minor-faults", "minor_page_faults"),
+        let stats = &self.guest.stats;
+        let told = [
+            ("total_mem", stats.stat_total_memory),
+            ("free_mem", stats.stat_free_memory),
+            ("mem_swapped_in", stats.stat_swap_in),
+            ("mem_swapped_out", stats.stat_swap_out),
+            ("major_page_faults", stats.stat_major_faults),
+            ("minor_page_faults", stats.stat_minor_faults),
         ];
-        for (stock, ours) in names {
+        for (name, value) in told {
             // The largest number says that the guest's driver does not tell.
-            let told = self
-                .guest_stats
-                .pointer(&format!("/stats/{stock}"))
-                .and_then(Value::as_u64);
-            if let Some(value) = told.filter(|value| *value != u64::MAX) {
-                info.insert(ours.to_owned(), value.into());
+            if let Some(value) = value.filter(|value| *value != u64::MAX) {
+                info.insert(name.to_owned(), value.into());
             }
         }
         Some(info)
@@ -196,12 +281,16 @@ impl Answers {
 /// Drive key → its counters.
 fn block_stats(rows: Vec<BlockRow>) -> Map<String, Value> {
     let pair = |row: BlockRow| Some((drive_key(&row)?, Value::Object(row.stats)));
-    rows.into_iter().filter_map(pair).collect()
+    rows.into_iter().filter_map(pair).take(MAX_ROWS).collect()
 }
 
 /// The drive that a row of `query-blockstats` is about (reference 06b, vector 31): with `-blockdev` the `device` is empty
 /// and the device's id, or its path in the object tree, is in `qdev`.
 fn drive_key(row: &BlockRow) -> Option<String> {
+    raw_drive_key(row).filter(|key| is_word(key, "-._/[]"))
+}
+
+fn raw_drive_key(row: &BlockRow) -> Option<String> {
     if !row.device.is_empty() {
         return Some(row.device.strip_prefix("drive-").unwrap_or(&row.device).to_owned());
     }
@@ -239,6 +328,9 @@ mod tests {
             (json!({"qdev": "/machine/system.flash1"}), Some("efidisk0")),
             (json!({"device": "drive-ide2", "qdev": "x"}), Some("ide2")),
             (json!({"device": ""}), None),
+            (json!({"device": "a b=5,c"}), None),
+            (json!({"device": "a\nb"}), None),
+            (json!({"device": "x".repeat(65)}), None),
         ];
         for (row, expected) in cases {
             let parsed: BlockRow = serde_json::from_value(row.clone()).unwrap();
@@ -246,20 +338,48 @@ mod tests {
         }
     }
 
+    fn made<T: serde::de::DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// Lists and metric servers get names and sizes that are fit for them, whatever a QEMU says.
+    #[test]
+    fn what_no_qemu_says_becomes_no_field() {
+        let many: Map<String, Value> = (0..1000).map(|n| (format!("counter_{n}"), n.into())).collect();
+        let answers = Answers {
+            status: made(json!({"status": "run ning,x=1\n"})),
+            balloon: made(json!({"actual": -(1_i64 << 44)})),
+            blocks: made(json!([
+                {"qdev": "scsi0", "stats": {"rd_bytes": -1, "bad name": 1, "deep": {"a": 1}, "list": [1], "text": "x",
+                    "timed_stats": []}},
+                {"qdev": "scsi1", "stats": many},
+                {"qdev": "evil key", "stats": {}},
+            ])),
+            machine: "pc\nx".to_owned(),
+            ..Answers::default()
+        };
+        let mut fields = answers.fields(2048, "+pve1");
+        let mut blocks = fields.remove("blockstat").unwrap();
+        assert_eq!(blocks["scsi1"].as_object().unwrap().len(), MAX_ROWS);
+        blocks.as_object_mut().unwrap().remove("scsi1");
+        assert_eq!(blocks, json!({"scsi0": {"rd_bytes": -1, "timed_stats": []}}));
+        assert_eq!(Value::Object(fields), json!({"diskread": 0, "diskwrite": 0}));
+    }
+
     #[test]
     fn answers_become_fields() {
         let answers = Answers {
-            status: json!({"status": "running", "running": true}),
-            balloon: json!({"actual": 536870912}),
-            guest_stats: json!({"last-update": 1700000000, "stats": {
-                "stat-total-memory": 500_000_000, "stat-free-memory": 400_000_000, "stat-swap-in": u64::MAX}}),
+            status: made(json!({"status": "running", "running": true})),
+            balloon: made(json!({"actual": 536870912})),
+            guest: made(json!({"last-update": 1700000000, "stats": {
+                "stat-total-memory": 500_000_000, "stat-free-memory": 400_000_000, "stat-swap-in": u64::MAX}})),
             blocks: serde_json::from_value(json!([
                 {"device": "", "qdev": "scsi0", "stats": {"rd_bytes": 5, "wr_bytes": 7}, "parent": {"stats": {"rd_bytes": 9}}},
                 {"device": "", "qdev": "ide2", "stats": {"rd_bytes": 2, "wr_bytes": 0}},
             ]))
             .unwrap(),
-            machine: json!("pc-i440fx-10.0-machine"),
-            version: json!({"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": "x"}),
+            machine: "pc-i440fx-10.0-machine".to_owned(),
+            version: Some(made(json!({"major": 10, "minor": 0, "micro": 2}))),
         };
         let fields = answers.fields(1 << 30, "+pve1");
         let expected = json!({
@@ -282,9 +402,9 @@ mod tests {
     #[test]
     fn a_guest_without_balloon_driver_gives_no_free_memory() {
         let answers = Answers {
-            status: json!({"status": "paused"}),
-            balloon: json!({"actual": 1024}),
-            guest_stats: json!({"last-update": 0, "stats": {"stat-free-memory": u64::MAX}}),
+            status: made(json!({"status": "paused"})),
+            balloon: made(json!({"actual": 1024})),
+            guest: made(json!({"last-update": 0, "stats": {"stat-free-memory": u64::MAX}})),
             ..Answers::default()
         };
         let fields = Value::Object(answers.fields(2048, ""));

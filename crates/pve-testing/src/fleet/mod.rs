@@ -27,6 +27,9 @@ pub enum Manner {
     Silent,
     /// It answers until it is asked for its disks, as a QEMU does whose disk hangs.
     Stuck,
+    /// It does not even take the call, as a QEMU whose main loop hangs: two callers wait in its queue, even those that
+    /// have gone, and no more are let in. It stays so for good.
+    Deaf,
     /// Nobody is behind the socket.
     Dead,
     /// It says something that is no QMP.
@@ -67,7 +70,7 @@ impl Figures {
 struct State {
     manners: BTreeMap<u32, Manner>,
     balloons: BTreeMap<u32, u64>,
-    /// Calls taken, and most of them at once.
+    /// Calls taken.
     calls: u64,
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::socket::Backlog;
 use serde_json::{Value, json};
 
 use super::{Figures, Manner, State};
@@ -69,6 +70,8 @@ impl Monitors {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
         let listen = |vmid: &u32| {
             let listener = UnixListener::bind(directory.join(format!("{vmid}.qmp"))).expect("a socket");
+            // The queue of QEMU's own socket.
+            nix::sys::socket::listen(&listener, Backlog::new(1).expect("a length")).expect("a shorter queue");
             listener.set_nonblocking(true).expect("a socket that does not block");
             epoll.add(&listener, event(u64::from(*vmid))).expect("to be watched");
             (*vmid, listener)
@@ -102,6 +105,11 @@ impl Monitors {
 
     /// Takes a client; until it is gone nobody else is looked at.
     fn accept(&mut self, vmid: u32) {
+        if self.state().manners.get(&vmid) == Some(&Manner::Deaf) {
+            let listener = self.listeners.get(&vmid).expect("it has one");
+            let _ = self.epoll.delete(listener);
+            return;
+        }
         let Some(Ok((mut stream, _))) = self.listeners.get(&vmid).map(UnixListener::accept) else {
             return;
         };
@@ -112,7 +120,7 @@ impl Monitors {
         };
         stream.set_nonblocking(true).expect("a client that does not block");
         let greeting = match manner {
-            Manner::Silent | Manner::Dead => String::new(),
+            Manner::Silent | Manner::Deaf | Manner::Dead => String::new(),
             Manner::Babbling => "HTTP/1.1 400 Bad Request\r\n".to_owned(),
             Manner::Kind | Manner::Stuck => {
                 let qemu = json!({ "micro": 2, "minor": 0, "major": 10 });
@@ -178,7 +186,7 @@ impl Monitors {
         let is_quiet = match manner {
             Manner::Kind => false,
             Manner::Stuck => command == "query-blockstats",
-            Manner::Silent | Manner::Dead | Manner::Babbling => true,
+            Manner::Silent | Manner::Deaf | Manner::Dead | Manner::Babbling => true,
         };
         if is_quiet {
             return String::new();
