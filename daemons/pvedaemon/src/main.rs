@@ -24,6 +24,9 @@ use pve_task::Kinds;
 /// Where the web side finds this daemon; configurable nowhere (reference 01, overview).
 const PORT: u16 = 85;
 
+/// A list with `full` asks all machines of the node at once, and clients have their connections.
+const OPEN_FILES: u64 = 4096;
+
 static PROGRAM: Program = Program {
     name: "pvedaemon",
     version: env!("CARGO_PKG_VERSION"),
@@ -81,6 +84,7 @@ fn check(context: &Context) -> Vec<Finding> {
 }
 
 fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    pve_daemon::process::allow_open_files(OPEN_FILES);
     let mut registry = Registry::new();
     pve_api::register(&mut registry);
     pve_web_api::register(&mut registry);

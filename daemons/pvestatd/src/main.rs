@@ -50,6 +50,9 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// A cycle that takes longer than this is worth a line.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// A look at all machines opens some hundred connections at once, and storages and metric servers have theirs.
+const OPEN_FILES: u64 = 4096;
+
 static PROGRAM: Program = Program {
     name: "pvestatd",
     version: env!("CARGO_PKG_VERSION"),
@@ -83,6 +86,7 @@ fn init(_start: &Start) -> Result<Service, BoxError> {
 
 /// The loop. Unlike upstream's, the first cycle does not wait: a guest has a name in lists from then on.
 fn serve(worker: WorkerContext) -> Result<(), BoxError> {
+    pve_daemon::process::allow_open_files(OPEN_FILES);
     worker.beat();
     worker.ready();
     let mut cycle = Cycle::new(&worker.context);

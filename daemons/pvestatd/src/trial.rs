@@ -44,6 +44,7 @@ fn run(arguments: &[OsString]) -> Result<(), BoxError> {
     let mut site = String::new();
     std::io::stdin().read_to_string(&mut site)?;
     let site: Site = serde_json::from_str(&site)?;
+    refuse_real(&site)?;
     let interval = i64::try_from(INTERVAL.as_secs())?;
     let context = Context::new(site);
     let begin = context.now() - interval * i64::from(count);
@@ -65,6 +66,20 @@ fn run(arguments: &[OsString]) -> Result<(), BoxError> {
         cycle.settle();
     }
     Ok(())
+}
+
+/// Cycles with a clock of their own would spoil what a real node's daemon keeps: they are for roots that were made for
+/// them and where no daemon runs.
+fn refuse_real(site: &Site) -> Result<(), BoxError> {
+    let root = site.path("/");
+    let root = root.canonicalize().unwrap_or(root);
+    if root.parent().is_none() {
+        return Err("cycles are not for the root of a machine".into());
+    }
+    match pve_daemon::running(site, crate::PROGRAM.pid_file) {
+        Some(pid) => Err(format!("a daemon runs there (pid = {pid})").into()),
+        None => Ok(()),
+    }
 }
 
 /// What this process has used of the processors.

@@ -12,10 +12,14 @@
 mod crowd;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use crowd::{Cost, Crowd, FIRST};
 use pve_cfs::Cfs;
 use pve_metrics::{Consolidation, Rrd, Subject, Timeframe, Told, ToldRecords};
+use pve_schema::Site;
 use pve_testing::fleet::{Figures, Manner};
 
 const COUNT: u32 = 50;
@@ -90,6 +94,37 @@ fn every_machine_has_its_figures_and_the_silent_one_is_told_of_once() {
     let expected =
         format!("qemu status update of {SILENT} error: VM {SILENT} qmp command 'query-status' failed - got timeout");
     assert!(lines[0].ends_with(&expected), "{log}");
+}
+
+/// Cycles with a clock of their own are not for a real node, nor beside a daemon.
+#[test]
+fn cycles_refuse_the_root_of_a_machine_and_a_running_daemon() {
+    let crowd = Crowd::start(0);
+    let refusal = |site: &Site| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pvestatd"))
+            .args(["cycles", "0"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let text = serde_json::to_string(site).unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    let site = &*crowd.context.site;
+    assert_eq!(refusal(site), (true, String::new()));
+    let real = Site {
+        root: "/tmp/..".into(),
+        ..site.clone()
+    };
+    let expected = "cycles are not for the root of a machine\n".to_owned();
+    assert_eq!(refusal(&real), (false, expected));
+    let lock = fs::File::create(site.path("/run/pvestatd.pid.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(site.path("/run/pvestatd.pid"), format!("{}\n", std::process::id())).unwrap();
+    let expected = format!("a daemon runs there (pid = {})\n", std::process::id());
+    assert_eq!(refusal(site), (false, expected));
 }
 
 #[test]
