@@ -51,8 +51,7 @@ pub(crate) fn balance(context: &Context, balancer: &Mutex<Balancer>) -> Result<F
 
 /// Ends consoles of containers that this node has no more.
 pub(crate) fn end_consoles(context: &Context) -> Result<Found, BoxError> {
-    let vmids = files::list(context)?;
-    console::end_stale(&context.site, Path::new("/proc"), &vmids);
+    console::end_stale(context, Path::new("/proc"))?;
     Ok(Found::default())
 }
 
@@ -67,7 +66,7 @@ fn figures(status: &Status, now: i64) -> GuestFigures {
         cpus: Some(status.cpus),
         memory_total: Some(float(status.memory_total)),
         disk_total: Some(float(status.disk_total)),
-        disk_used: Some(float(status.disk)),
+        disk_used: status.disk.map(float),
         running: status.running.as_ref().map(running_figures),
     }
 }
@@ -116,7 +115,7 @@ mod tests {
             memory_total: 1000,
             swap_total: 500,
             disk_total: 100,
-            disk: if running.is_some() { 7 } else { 0 },
+            disk: Some(if running.is_some() { 7 } else { 0 }),
             template: false,
             lock: None,
             tags: None,
@@ -151,10 +150,13 @@ mod tests {
             io_pressure: Pressure::default(),
             memory_pressure: told("0.50", "0.25"),
         };
+        let mut status = status(Some(running));
         assert_eq!(
-            record(&status(Some(running))),
+            record(&status),
             "60:web:running:0:5:0.5:0.25:1000:10:100:7:14:15:12:13:U:1.25:0:U:U:0.5:0.25"
         );
+        status.disk = None;
+        assert!(record(&status).contains(":100:U:14:"), "unknown is not empty");
     }
 
     #[test]

@@ -1,10 +1,7 @@
 //! A running child: its end as something to wait for, and its pipes, of which none may block the other two.
 
-// The child's pid file descriptor has no wrapper in std or nix yet.
-#![allow(unsafe_code)]
-
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::Child;
 use std::time::Duration;
 
@@ -14,20 +11,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Stream;
+use crate::process::Handle;
 
 /// How long a command that missed its deadline has between SIGTERM and SIGKILL, to remove what it left half-done.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 
 /// A descriptor that becomes readable when the child ends.
 pub(super) fn pid_fd(child: &Child) -> io::Result<OwnedFd> {
-    // SAFETY: the call takes two integers and touches no memory of ours.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else knows of it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(Handle::of(child.id())?.into_fd())
 }
 
 /// Asks a child to end, and kills it when it does not.

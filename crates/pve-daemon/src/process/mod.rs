@@ -2,6 +2,7 @@
 //!
 //! Signals and forks of a daemon are in [`crate::master`]; tasks are in `pve-task`.
 
+mod handle;
 pub(crate) mod memory;
 mod title;
 
@@ -13,6 +14,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+pub use handle::Handle;
 pub use memory::give_back_memory;
 pub use title::{reserve_title, set_title};
 

@@ -17,7 +17,7 @@ mod monitor;
 pub mod row;
 mod sockets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -56,8 +56,8 @@ pub struct Status {
     pub swap_total: u64,
     /// Root disk: all.
     pub disk_total: u64,
-    /// Root disk: in use.
-    pub disk: u64,
+    /// Root disk: in use; `None` when nobody tells.
+    pub disk: Option<u64>,
     /// Whether it is a template.
     pub template: bool,
     /// Which long operation owns it.
@@ -159,7 +159,8 @@ struct Host {
 impl Host {
     fn read(site: &Site, vmids: &[VmId]) -> Self {
         let mut running = sockets::running(site);
-        running.retain(|vmid, _| vmids.contains(vmid));
+        let wanted: BTreeSet<&VmId> = vmids.iter().collect();
+        running.retain(|vmid, _| wanted.contains(vmid));
         Self {
             clock: clock(),
             rates: Rates::load(site.path(SAMPLES)),
@@ -185,15 +186,16 @@ impl Host {
             memory_total: ct.memory(),
             swap_total: ct.swap(),
             disk_total: ct.disk(),
-            disk: 0,
+            disk: Some(0),
             template: config.is_template(),
             lock: ct.get("lock").map(str::to_owned),
             tags: ct.get("tags").map(str::to_owned),
             running: None,
         };
         if let Some(inode) = self.running.get(&vmid).copied() {
+            status.disk = None;
             if let Some(disk) = look.disk.filter(|disk| disk.total > 0) {
-                (status.disk, status.disk_total) = (disk.used, disk.total);
+                (status.disk, status.disk_total) = (Some(disk.used), disk.total);
             }
             status.running = Some(self.running(vmid, inode, &look, status.cpus));
         }
@@ -202,6 +204,8 @@ impl Host {
 
     fn running(&mut self, vmid: VmId, inode: u64, look: &Look, cpus: f64) -> Running {
         let group = self.parent.join(vmid.to_string());
+        // What comes between two readings of a counter is the time between two readings of this.
+        self.clock.uptime = uptime();
         let usage = self.groups.usage(&group);
         let traffic = self.traffic.get(&vmid).copied().unwrap_or_default();
         Running {
@@ -232,17 +236,19 @@ fn age(started: u64, uptime: f64) -> u64 {
     age
 }
 
-fn clock() -> HostClock {
+/// Seconds since boot.
+fn uptime() -> f64 {
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let uptime = uptime
-        .split_ascii_whitespace()
-        .next()
-        .and_then(|text| text.parse().ok());
+    let first = uptime.split_ascii_whitespace().next();
+    first.and_then(|text| text.parse().ok()).unwrap_or(0.0)
+}
+
+fn clock() -> HostClock {
     // A small number.
     #[allow(clippy::cast_precision_loss)]
     let cpus = CpuInfo::of_machine().cpus.max(1) as f64;
     HostClock {
-        uptime: uptime.unwrap_or(0.0),
+        uptime: uptime(),
         cpus,
         units: MILLISECONDS,
     }
@@ -262,8 +268,67 @@ fn traffic(site: &Site) -> BTreeMap<VmId, Traffic> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// What listens where a container's monitor does.
+    pub(in crate::status) struct Monitor(Arc<AtomicUsize>);
+
+    impl Monitor {
+        /// How often it was asked.
+        pub(in crate::status) fn asked(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    /// Says for as long as the test's process is there which process is the first one.
+    pub(in crate::status) fn monitor(site: &Site, vmid: VmId, pid: u32) -> Monitor {
+        let name = names::command_socket(site, vmid);
+        let address = SocketAddr::from_abstract_name(name.as_os_str().as_bytes()).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, mut request) = (stream.unwrap(), [0; 16]);
+                // One that asks nothing after all.
+                if stream.read_exact(&mut request).is_err() {
+                    continue;
+                }
+                assert_eq!(request[..4], 4_i32.to_ne_bytes());
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut answer = [0; 16];
+                answer[8..].copy_from_slice(&i64::from(pid).to_ne_bytes());
+                stream.write_all(&answer).unwrap();
+            }
+        });
+        Monitor(asked)
+    }
+
+    #[test]
+    fn what_the_host_sends_a_container_receives() {
+        let directory = tempfile::tempdir().unwrap();
+        let context = pve_testing::context(directory.path(), "n1");
+        let vmid: VmId = "812".parse().unwrap();
+        let mut host = Host::read(&context.site, &[vmid]);
+        host.running.insert(vmid, 5);
+        let traffic = Traffic { received: 7, sent: 9 };
+        host.traffic.insert(vmid, traffic);
+        host.clock.uptime = 0.0;
+        let config = GuestConfig::parse(&ContainerRules, vmid, b"rootfs: l:x,size=1G\n").config;
+        let (status, _) = host.status(vmid, &config);
+        assert_eq!((status.disk, status.disk_total), (None, 1 << 30), "nobody tells");
+        let running = status.running.unwrap();
+        assert_eq!((running.received, running.sent), (9, 7));
+        assert!(host.clock.uptime > 0.0, "the time is that of the counters");
+    }
 
     #[test]
     fn a_container_that_is_off_has_what_its_config_says() {
@@ -283,7 +348,7 @@ mod tests {
             memory_total: 512 << 20,
             swap_total: 0,
             disk_total: 1 << 30,
-            disk: 0,
+            disk: Some(0),
             template: true,
             lock: Some("backup".to_owned()),
             tags: Some("a;b".to_owned()),

@@ -5,29 +5,47 @@
 //! the same form, whose word here is the process id.
 
 use std::io::{self, Read as _, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
+use pve_schema::Site;
+
 /// The command for it.
 const GET_INIT_PID: i32 = 4;
-/// How long a monitor may think; it answers in microseconds.
-const LIMIT: Duration = Duration::from_secs(1);
+/// How long each step may take. It answers in microseconds, and whoever asks goes on without it much sooner: one that is
+/// slow is not asked again meanwhile.
+const LIMIT: Duration = Duration::from_secs(60);
 
-/// The first process of the container whose monitor listens at an abstract socket.
-pub(super) fn first_process(socket: &Path) -> io::Result<u32> {
-    let address = SocketAddr::from_abstract_name(socket.as_os_str().as_bytes())?;
-    let mut stream = UnixStream::connect_addr(&address)?;
+/// The first process of the container whose monitor listens at an abstract socket. Anybody may listen at such a name:
+/// only what the monitors' user says counts.
+pub(super) fn first_process(site: &Site, name: &Path) -> io::Result<u32> {
+    let mut stream = connect_to(name)?;
+    let uid = getsockopt(&stream, sockopt::PeerCredentials)?.uid();
+    if uid != site.root_user.uid {
+        return Err(io::Error::other(format!("it is user {uid} who listens")));
+    }
     stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
     let mut request = [0; 16];
     request[..4].copy_from_slice(&GET_INIT_PID.to_ne_bytes());
     stream.write_all(&request)?;
     let mut answer = [0; 16];
     stream.read_exact(&mut answer)?;
     parse(answer)
+}
+
+/// With a deadline: a monitor that hangs with a full queue takes no connections.
+fn connect_to(name: &Path) -> io::Result<UnixStream> {
+    let address = UnixAddr::new_abstract(name.as_os_str().as_bytes())?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let seconds = i64::try_from(LIMIT.as_secs()).unwrap_or(i64::MAX);
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(seconds, 0))?;
+    connect(fd.as_raw_fd(), &address)?;
+    Ok(fd.into())
 }
 
 fn parse(answer: [u8; 16]) -> io::Result<u32> {
@@ -52,6 +70,21 @@ mod tests {
         answer[..4].copy_from_slice(&refused.to_ne_bytes());
         answer[8..].copy_from_slice(&word.to_ne_bytes());
         answer
+    }
+
+    #[test]
+    fn only_the_monitors_user_is_believed() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut site = pve_testing::site(directory.path(), "n1");
+        let vmid = "812".parse().unwrap();
+        let _monitor = super::super::tests::monitor(&site, vmid, 4711);
+        let socket = crate::names::command_socket(&site, vmid);
+        assert_eq!(first_process(&site, &socket).unwrap(), 4711);
+        site.root_user.uid += 1;
+        let error = first_process(&site, &socket).unwrap_err().to_string();
+        assert!(error.ends_with("who listens"), "{error}");
+        let other = crate::names::command_socket(&site, "813".parse().unwrap());
+        assert!(first_process(&site, &other).is_err(), "nobody listens");
     }
 
     #[test]

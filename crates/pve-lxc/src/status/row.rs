@@ -20,7 +20,9 @@ pub fn row(status: &Status) -> Map<String, Value> {
     set("maxmem", status.memory_total.into());
     set("maxswap", status.swap_total.into());
     set("maxdisk", status.disk_total.into());
-    set("disk", status.disk.into());
+    if let Some(disk) = status.disk {
+        set("disk", disk.into());
+    }
     let off = Running::default();
     let running = status.running.as_ref().unwrap_or(&off);
     set("uptime", running.uptime.into());
@@ -74,7 +76,7 @@ mod tests {
             memory_total: 1000,
             swap_total: 500,
             disk_total: 100,
-            disk: 7,
+            disk: Some(7),
             template: false,
             lock: None,
             tags: Some("a;b".to_owned()),
@@ -111,14 +113,17 @@ mod tests {
             "pressurecpusome": "1.25", "pressurecpufull": "0.00", "pressureiosome": null, "pressureiofull": null,
             "pressurememorysome": null, "pressurememoryfull": null,
         });
-        assert_eq!(Value::Object(row(&status(Some(running)))), expected);
+        let mut status = status(Some(running));
+        assert_eq!(Value::Object(row(&status)), expected);
+        status.disk = None;
+        assert!(!row(&status).contains_key("disk"), "unknown is not empty");
     }
 
     #[test]
     fn a_row_of_one_that_is_off() {
         let off = Status {
             cpus: 0.5,
-            disk: 0,
+            disk: Some(0),
             template: true,
             lock: Some("backup".to_owned()),
             tags: None,

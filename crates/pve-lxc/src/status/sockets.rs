@@ -32,9 +32,10 @@ fn parse(text: &str, lxc_path: &Path) -> BTreeMap<VmId, u64> {
         let mut fields = numbers.split_ascii_whitespace();
         let flags = fields.nth(3);
         let inode = fields.nth(2).and_then(|inode| inode.parse().ok());
-        // A connection has the name of the socket that it was made at, but does not listen.
+        // A connection has the name of the socket that it was made at, but does not listen. Another network namespace's
+        // sockets are not shown, yet another type of socket may have the same name.
         if let (Some(vmid), Some("00010000"), Some(inode)) = (vmid, flags, inode) {
-            found.insert(vmid, inode);
+            found.entry(vmid).or_insert(inode);
         }
     }
     found
@@ -48,6 +49,7 @@ mod tests {
     fn a_container_runs_if_its_monitor_listens() {
         let text = "Num       RefCount Protocol Flags    Type St Inode Path\n\
             00000000e400ee9b: 00000002 00000000 00010000 0001 01 4325480 @/var/lib/lxc/777/command\n\
+            00000000e400ee9b: 00000002 00000000 00010000 0001 01 4325499 @/var/lib/lxc/777/command\n\
             00000000e400ee9c: 00000003 00000000 00000000 0001 03 4325481 @/var/lib/lxc/778/command\n\
             00000000e400ee9d: 00000002 00000000 00010000 0001 01 4325482 @/L/var/lib/lxc/779/command\n\
             00000000e400ee9e: 00000002 00000000 00010000 0001 01 4325483 /var/lib/lxc/780/command\n\
