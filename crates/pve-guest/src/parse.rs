@@ -271,11 +271,7 @@ impl Parser<'_> {
         if key != ENVIRONMENT_LINE {
             return self.section.raw.push((key, value));
         }
-        let all = match self.section.get(ENVIRONMENT) {
-            Some(before) => format!("{before}\0{value}"),
-            None => value,
-        };
-        self.section.set(ENVIRONMENT, all);
+        self.section.append(ENVIRONMENT, '\0', &value);
     }
 
     fn keep(&mut self, key: Option<&str>, line: &str) {

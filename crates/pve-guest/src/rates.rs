@@ -1,7 +1,8 @@
 //! How busy guests are (reference 04 §14.2, §14.3).
 //!
 //! A rate needs an earlier reading, and any worker of any daemon may be asked next, so readings lie in one small file: a
-//! JSON object, the guest's number → [`Sample`]. Nobody locks it: it is replaced as a whole, and the worst that two at
+//! JSON object, the guest's number → [`Sample`]. They are pvestatd's, who takes one in each of its cycles; others compare
+//! with them and leave them alone, as its intervals would become shorter and its rates jump. Nobody locks it: it is replaced as a whole, and the worst that two at
 //! once can do is to lose a reading that the next call takes again.
 
 use std::collections::BTreeMap;
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 /// CPU time of the whole host that must pass between two readings, in the unit of the readings; nearer ones would make
 /// the rate jump.
 const MIN_HOST_TIME: f64 = 1000.0;
+
+/// Seconds after which a reading of pvestatd's, who takes one every ten, is taken for the last one: then others keep theirs.
+const KEPT: f64 = 30.0;
 
 /// The host as far as rates are concerned.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -98,11 +102,17 @@ impl Rates {
         sample.cpu
     }
 
-    /// Keeps the readings for the next call. `complete`: all guests were looked at, so what was not seen is gone.
+    /// Keeps the readings for the next call. `complete`: it is pvestatd, and all guests were looked at, so what was not
+    /// seen is gone. Others keep only readings of guests that it has none of.
     pub fn store(mut self, complete: bool) {
         let kept = if complete {
             self.seen
         } else {
+            let is_kept = |guest: &u32, sample: &Sample| {
+                let known = self.known.get(guest).filter(|known| known.started == sample.started);
+                known.is_some_and(|known| sample.uptime - known.uptime < KEPT)
+            };
+            self.seen.retain(|guest, sample| !is_kept(guest, sample));
             let mut all = self.known.clone();
             all.append(&mut self.seen);
             all
@@ -158,6 +168,24 @@ mod tests {
         let busy = Sample { cpu: 0.3, ..first };
         assert_eq!(busy.next(1150, 2.0, at(51.0, 8.0)), busy);
         assert_eq!(busy.next(1300, 2.0, at(52.0, 8.0)).cpu, 0.75);
+    }
+
+    #[test]
+    fn who_asks_in_between_does_not_shorten_the_interval() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("samples.json");
+        let ask = |used, uptime, complete| {
+            let mut rates = Rates::load(path.clone());
+            let rate = rates.rate(100, 1, used, 1.0, at(uptime));
+            rates.store(complete);
+            rate
+        };
+        ask(0, 10.0, true);
+        assert_eq!(ask(9000, 19.0, false), 1.0);
+        assert_eq!(ask(9000, 19.5, false), 9.0 / 9.5, "compared with the same reading");
+        assert_eq!(ask(9000, 20.0, true), 0.9, "over the whole interval");
+        assert_eq!(ask(29_000, 60.0, false), 0.5);
+        assert_eq!(ask(30_000, 61.0, false), 1.0, "while nobody keeps readings others do");
     }
 
     #[test]

@@ -48,6 +48,17 @@ impl Section {
         self.keys.insert(key, value.into());
     }
 
+    /// Adds to a key's text, behind a character that stands between the parts; sets it if it is not set.
+    pub(crate) fn append(&mut self, key: &str, between: char, part: &str) {
+        match self.keys.get_mut(key) {
+            Some(text) => {
+                text.push(between);
+                text.push_str(part);
+            }
+            None => self.set(key, part),
+        }
+    }
+
     /// Takes a key out.
     pub fn remove(&mut self, key: &str) -> Option<String> {
         self.drop_foreign(key);

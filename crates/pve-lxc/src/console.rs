@@ -257,7 +257,7 @@ mod tests {
         let site = pve_testing::site("/", "n1");
         fs::write(directory.path().join("comm"), "lxc-console\n").unwrap();
         let shown = directory.path().join("cmdline");
-        fs::write(&shown, "lxc-console\0-n\0100\0").unwrap();
+        fs::write(&shown, "lxc-console\0-n\x00100\0").unwrap();
         assert!(console_of(&site, directory.path()).is_some());
         let most = usize::try_from(MAX_COMMAND).unwrap();
         fs::write(&shown, vec![0; most + 1]).unwrap();

@@ -15,6 +15,17 @@ pub fn load(context: &Context, vmid: VmId) -> Result<GuestConfig, GuestError> {
     GuestStore::new(context, &ContainerRules).load(vmid)
 }
 
+/// Reads a config without a word on what in it cannot be used: for those who read it every few seconds. `None` when
+/// there is none.
+///
+/// # Errors
+/// What the file system says.
+pub fn load_silently(context: &Context, vmid: VmId) -> Result<Option<GuestConfig>, CfsError> {
+    let path = Cfs::guest_config_path(GuestKind::Lxc, &context.site.node, vmid);
+    let raw = Cfs::new(context).read(&path)?;
+    Ok(raw.map(|raw| GuestConfig::parse(&ContainerRules, vmid, &raw).config))
+}
+
 /// The containers of this node, by number.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The CPU flags that VMs of this node can have, told to those who make VMs (reference 04 §9.4).
 //!
 //! QEMU is asked by a thread of its own: it may take longer than a cycle, or hang until it is killed. It is asked when its
-//! version is another one than at the last success.
+//! version is another one than at the last success, and when the status store lost what was told.
 //!
 //! ```text
 //!            another version                    all went well
@@ -87,7 +87,7 @@ impl Flags {
         let mut state = self.state();
         if !state.rests() {
             match version(context) {
-                Ok(version) if *state == State::Known(version.clone()) => {}
+                Ok(version) if *state == State::Known(version.clone()) && is_told(context)? => {}
                 Ok(version) => {
                     let fault = state.fault();
                     *state = State::Asking(fault);
@@ -119,6 +119,12 @@ impl Flags {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the store has not lost what was told.
+fn is_told(context: &Context) -> Result<bool, BoxError> {
+    let store = Cfs::new(context).status();
+    Ok(store.get(KVM)?.is_some() && store.get(TCG)?.is_some())
 }
 
 fn tell(context: &Context, flags: &CpuFlags) -> Result<(), BoxError> {
@@ -193,6 +199,11 @@ mod tests {
         assert_eq!(node.asks("10.0.2", Ok("sse aes")), (true, Ok(())));
         assert_eq!(node.told(), told("", "aes sse"));
         assert_eq!(node.asks("10.0.2", Ok("x")), (false, Ok(())));
+        for key in [KVM, TCG] {
+            Cfs::new(&node.context).status().unset(key).unwrap();
+            assert_eq!(node.asks("10.0.2", Ok("mmx")), (true, Ok(())), "{key} was lost");
+            assert_eq!(node.told(), told("", "mmx"));
+        }
         assert_eq!(node.asks("10.1.0", Ok("avx")), (true, Ok(())));
         assert_eq!(node.told(), told("", "avx"));
     }

@@ -17,6 +17,7 @@ pub fn value(key: &str, text: &str) -> Value {
 fn section(section: &Section, digest: &str) -> Map<String, Value> {
     let mut map: Map<String, Value> = section
         .iter()
+        .filter(|(key, _)| !keys::is_reserved(key))
         .map(|(key, text)| (key.to_owned(), value(key, text)))
         .collect();
     if !section.raw.is_empty() {
@@ -48,6 +49,15 @@ pub fn snapshot(config: &GuestConfig, name: &str) -> Result<Map<String, Value>, 
 mod tests {
     use super::*;
     use crate::config::ContainerRules;
+
+    #[test]
+    fn lines_that_name_what_the_api_tells_are_not_shown() {
+        let text = "cores: 1\ndigest: x\nlxc: y\npending: 1\nsnapname: s\nsnapshots: t\n";
+        let config = GuestConfig::parse(&ContainerRules, "812".parse().unwrap(), text.as_bytes()).config;
+        let expected = json!({ "cores": 1, "digest": config.digest() });
+        assert_eq!(Value::Object(current(&config)), expected);
+        assert_eq!(Value::Object(effective(&config)), expected);
+    }
 
     #[test]
     fn numbers_are_numbers_and_lines_of_lxc_are_pairs() {

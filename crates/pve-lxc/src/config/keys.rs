@@ -5,6 +5,14 @@ use pve_schema::schema::{Kind, Schema};
 /// What the API calls parameters of a change, and no key.
 const NO_KEYS: [&str; 6] = ["node", "vmid", "delete", "digest", "revert", "lxc"];
 
+/// Names of what the API tells beside the keys: as keys they are neither written nor shown (reference 07 §1.2).
+const RESERVED: [&str; 5] = ["digest", "lxc", "pending", "snapname", "snapshots"];
+
+/// Whether a line that sets this sets nothing.
+pub(crate) fn is_reserved(key: &str) -> bool {
+    RESERVED.contains(&key)
+}
+
 /// What the contract says about a key's value: as a parameter, or, for a key that no user sets, as an answer.
 fn schema(key: &str) -> Option<&'static Schema> {
     if NO_KEYS.contains(&key) {

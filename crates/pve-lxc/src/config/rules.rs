@@ -31,9 +31,15 @@ impl KeyRules for ContainerRules {
         raw::read(line)
     }
 
-    /// A volume that is mounted is not unused any more.
+    /// A volume that is mounted is not unused any more, and what is no key is not written.
     fn before_write(&self, config: &mut GuestConfig) -> Result<(), String> {
-        let volume = |text: &str| text.split(',').next().unwrap_or_default().to_owned();
+        let sections = [&mut config.main, &mut config.pending].into_iter();
+        for section in sections.chain(config.snapshots.values_mut()) {
+            let names = section.names().filter(|name| keys::is_reserved(name));
+            for name in names.map(str::to_owned).collect::<Vec<_>>() {
+                section.remove(&name);
+            }
+        }
         let is_mount = |key: &str| {
             let number = key.strip_prefix("mp");
             key == "rootfs" || number.is_some_and(|number| number.parse::<u8>().is_ok())
@@ -54,6 +60,17 @@ impl KeyRules for ContainerRules {
         }
         Ok(())
     }
+}
+
+/// The volume of a mount: the part that has no name, or the one that is called so.
+fn volume(text: &str) -> String {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let volume = text.split(',').find_map(|part| match part.split_once('=') {
+        Some(("volume", volume)) => Some(volume),
+        Some((name, _)) if is_name(name) => None,
+        _ => Some(part),
+    });
+    volume.unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -138,6 +155,27 @@ mod tests {
         let mut config = GuestConfig::parse(&ContainerRules, "812".parse().unwrap(), text.as_bytes()).config;
         ContainerRules.before_write(&mut config).unwrap();
         assert_eq!(config.print(), text.replace("unused0: l:812/a.raw\n", ""));
+    }
+
+    #[test]
+    fn a_mounts_volume_may_stand_anywhere_and_have_a_name() {
+        for (text, expected) in [
+            ("l:812/a.raw,mp=/a", "l:812/a.raw"),
+            ("mp=/a,volume=l:812/a.raw,ro=1", "l:812/a.raw"),
+            ("mp=/a,l:812/a=b.raw", "l:812/a=b.raw"),
+            ("mp=/a", ""),
+        ] {
+            assert_eq!(volume(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_written() {
+        let text = "cores: 1\nsnapshots: x\n\n[pve:pending]\ncores: 2\ndigest: x\n\n[s1]\ncores: 3\nsnapname: s1\n";
+        let mut config = GuestConfig::parse(&ContainerRules, "812".parse().unwrap(), text.as_bytes()).config;
+        ContainerRules.before_write(&mut config).unwrap();
+        let written = "cores: 1\n\n[pve:pending]\ncores: 2\n\n[s1]\ncores: 3\n";
+        assert_eq!(config.print(), written);
     }
 
     proptest::proptest! {

@@ -122,7 +122,7 @@ fn look(context: &Context, parent: &Path, vmid: VmId) -> Option<Seen> {
         return None;
     }
     let text = fs::read_to_string(directory.join("cpuset.cpus")).ok()?;
-    let config = files::load(context, vmid).ok()?;
+    let config = files::load_silently(context, vmid).ok()??;
     let ct = ContainerConfig::new(&config.main);
     Some(Seen {
         vmid,

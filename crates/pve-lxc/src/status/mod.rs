@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use pve_cfs::Cfs;
+use pve_cfs::{Cfs, make_run_dir};
 use pve_guest::interface::GuestInterface;
 use pve_guest::rates::{HostClock, Rates};
 use pve_guest::{GuestConfig, GuestError, GuestKind};
@@ -30,12 +30,14 @@ use pve_node::status::{CpuInfo, Traffic, clock_ticks};
 use pve_schema::ids::VmId;
 use pve_schema::{Context, Site};
 
-use crate::config::{ContainerConfig, ContainerRules};
-use crate::names;
+use crate::config::ContainerConfig;
+use crate::{files, names};
 use groups::Groups;
 pub use groups::{Pressure, Usage};
 use looks::Look;
 
+/// Where the daemons of a node share files.
+const RUN_DIR: &str = "/run/pve";
 /// Where the readings of CPU times lie.
 const SAMPLES: &str = "/run/pve/ct-cpu-samples.json";
 /// CPU time in a second of one CPU, in the unit of the readings.
@@ -100,13 +102,13 @@ pub struct Seen {
     pub faults: Vec<(VmId, String)>,
 }
 
-/// The figures of containers of this node. One whose config vanished meanwhile is left out. `complete` says that these
-/// are all of them. One that hangs is told of with what is known without it.
+/// The figures of containers of this node. One whose config vanished meanwhile is left out. `complete` is for
+/// pvestatd alone: these are all of them, and others compare with its readings. One that hangs is told of with what is known without it.
 pub fn list(context: &Context, vmids: &[VmId], complete: bool) -> Seen {
     let mut host = Host::read(&context.site, vmids);
     let mut seen = Seen::default();
     for vmid in vmids {
-        match load(context, *vmid) {
+        match files::load_silently(context, *vmid) {
             Ok(Some(config)) => {
                 let (status, fault) = host.status(*vmid, &config);
                 seen.statuses.push(status);
@@ -116,7 +118,7 @@ pub fn list(context: &Context, vmids: &[VmId], complete: bool) -> Seen {
             Err(error) => seen.faults.push((*vmid, error.to_string())),
         }
     }
-    host.rates.store(complete);
+    host.store(&context.site, complete);
     seen
 }
 
@@ -125,24 +127,18 @@ pub fn list(context: &Context, vmids: &[VmId], complete: bool) -> Seen {
 /// # Errors
 /// When there is no such container.
 pub fn current(context: &Context, vmid: VmId) -> Result<Status, GuestError> {
-    let config = load(context, vmid)?.ok_or_else(|| GuestError::NotFound(path(context, vmid)))?;
+    let config = files::load_silently(context, vmid)?.ok_or_else(|| GuestError::NotFound(path(context, vmid)))?;
     let mut host = Host::read(&context.site, &[vmid]);
     let (status, fault) = host.status(vmid, &config);
     if let Some(fault) = fault {
         log::warn!("status of CT {vmid} - {fault}");
     }
-    host.rates.store(false);
+    host.store(&context.site, false);
     Ok(status)
 }
 
 fn path(context: &Context, vmid: VmId) -> String {
     Cfs::guest_config_path(GuestKind::Lxc, &context.site.node, vmid)
-}
-
-/// A config, without a word on what in it cannot be used: it is read every few seconds.
-fn load(context: &Context, vmid: VmId) -> Result<Option<GuestConfig>, GuestError> {
-    let raw = Cfs::new(context).read(&path(context, vmid))?;
-    Ok(raw.map(|raw| GuestConfig::parse(&ContainerRules, vmid, &raw).config))
 }
 
 /// What is read of the host once for all containers.
@@ -173,6 +169,19 @@ impl Host {
                 traffic(site)
             },
             running,
+        }
+    }
+
+    /// Keeps the readings. Without a container that runs there is nothing to keep them for, and perhaps no directory.
+    fn store(self, site: &Site, complete: bool) {
+        let made = if self.running.is_empty() {
+            Ok(())
+        } else {
+            make_run_dir(site, RUN_DIR).map(drop)
+        };
+        match made {
+            Ok(()) => self.rates.store(complete),
+            Err(error) => log::debug!("unable to keep CPU readings - {error}"),
         }
     }
 
@@ -277,6 +286,7 @@ pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::config::ContainerRules;
 
     /// What listens where a container's monitor does.
     pub(in crate::status) struct Monitor(Arc<AtomicUsize>);

@@ -32,8 +32,7 @@ fn list(call: &Call) -> ApiResult {
     } else {
         Detail::Plain
     };
-    let complete = visible.len() == all.len();
-    let rows = status::list(&call.context, &visible, detail, complete);
+    let rows = status::list(&call.context, &visible, detail, false);
     Ok(Value::Array(rows.into_iter().map(Value::Object).collect()).into())
 }
 
