@@ -40,6 +40,10 @@ impl Format {
 
     /// A handler's answer.
     pub(crate) fn reply(self, reply: Reply) -> Answer {
+        if let (Self::Json, Reply { text: Some(text), .. }) = (self, &reply) {
+            return json_answer(StatusCode::OK, "", format!("{{\"data\":{text}}}"));
+        }
+        let reply = reply.settled();
         match self {
             Self::SpiceConfig => return viewer_file(StatusCode::OK, "", &reply.data),
             Self::Png => return picture(StatusCode::OK, "", &reply.data),
@@ -92,14 +96,19 @@ impl Format {
     fn answer(self, status: StatusCode, message: &str, envelope: Map<String, Value>) -> Answer {
         // Not by `Display`, which is several times slower. Maps with text for keys always have a text.
         let text = serde_json::to_string(&envelope).unwrap_or_default();
-        let (content_type, text) = match self {
-            Self::HtmlJs => ("text/html;charset=UTF-8", escape(&text)),
-            _ => ("application/json;charset=UTF-8", text),
-        };
-        Answer::new(status, message)
-            .with_type(content_type)
-            .with_body(Payload::Whole(Bytes::from(text)))
+        match self {
+            Self::HtmlJs => Answer::new(status, message)
+                .with_type("text/html;charset=UTF-8")
+                .with_body(Payload::Whole(Bytes::from(escape(&text)))),
+            _ => json_answer(status, message, text),
+        }
     }
+}
+
+fn json_answer(status: StatusCode, message: &str, text: String) -> Answer {
+    Answer::new(status, message)
+        .with_type("application/json;charset=UTF-8")
+        .with_body(Payload::Whole(Bytes::from(text)))
 }
 
 /// What remote-viewer reads: a group of `KEY=VALUE` lines. Nothing at all for what is no object, and for errors.
@@ -205,6 +214,15 @@ mod tests {
             };
             assert_eq!(parsed(&Format::Json.reply(reply)), json);
             assert_eq!(parsed(&Format::ExtJs.reply(again)), extjs);
+        }
+    }
+
+    #[test]
+    fn data_that_is_text_already_looks_the_same() {
+        let text = || Reply::text(r#"{"data":[1,"a"]}"#.to_owned());
+        let value = || Reply::from(json!({"data": [1, "a"]}));
+        for format in [Format::Json, Format::ExtJs] {
+            assert_eq!(parsed(&format.reply(text())), parsed(&format.reply(value())));
         }
     }
 

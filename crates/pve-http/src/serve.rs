@@ -418,13 +418,16 @@ impl Executed {
 }
 
 fn replied(format: Format, page: Option<&Page>, reply: Reply) -> Answer {
-    match (reply.download, page) {
-        (Some(download), _) => download.into(),
-        (None, Some(page)) => page.reply(&reply.data),
-        (None, None) => format.reply(Reply {
-            download: None,
-            ..reply
-        }),
+    match (reply, page) {
+        (
+            Reply {
+                download: Some(download),
+                ..
+            },
+            _,
+        ) => download.into(),
+        (reply, Some(page)) => page.reply(&reply.settled().data),
+        (reply, None) => format.reply(reply),
     }
 }
 

@@ -11,6 +11,8 @@ use serde_json::Value;
 pub struct Reply {
     /// The `data` of the envelope.
     pub data: Value,
+    /// [`Reply::data`] as JSON that is written already, instead of it: for lists that would need gigabytes as values.
+    pub text: Option<String>,
     /// Number of rows in all, where `data` is a part of them.
     pub total: Option<u64>,
     /// Pending changes as text (network configuration).
@@ -25,6 +27,23 @@ impl Reply {
     /// No data.
     pub fn null() -> Self {
         Self::default()
+    }
+
+    /// Data that is JSON already.
+    pub fn text(text: String) -> Self {
+        Self {
+            text: Some(text),
+            ..Self::default()
+        }
+    }
+
+    /// The same with its data as a value, for whoever has to look at it.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        if let Some(text) = self.text.take() {
+            self.data = serde_json::from_str(&text).unwrap_or_default();
+        }
+        self
     }
 
     /// Rows, and how many there are in all.

@@ -129,6 +129,16 @@ impl Cache {
     /// # Errors
     /// [`PullError::Read`].
     pub fn read(&self, newest: usize) -> Result<Vec<Value>, PullError> {
+        let mut cycles = Vec::new();
+        self.each(newest, |cycle| cycles.push(cycle))?;
+        Ok(cycles)
+    }
+
+    /// As [`Cache::read`], for whoever needs only one cycle at a time: all of them can be hundreds of megabytes.
+    ///
+    /// # Errors
+    /// [`PullError::Read`].
+    pub fn each(&self, newest: usize, mut take: impl FnMut(Value)) -> Result<(), PullError> {
         let path = self.path();
         let failed = |error| PullError::Read {
             path: path.clone(),
@@ -136,10 +146,9 @@ impl Cache {
         };
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(failed(error)),
         };
-        let mut cycles = Vec::new();
         let mut lines = BufReader::new(file.take(MAX_BYTES));
         let mut line = Vec::new();
         for _ in 0..newest.min(OLD + 1) {
@@ -147,9 +156,11 @@ impl Cache {
             if lines.read_until(b'\n', &mut line).map_err(failed)? == 0 {
                 break;
             }
-            cycles.extend(serde_json::from_slice(&line));
+            if let Ok(cycle) = serde_json::from_slice(&line) {
+                take(cycle);
+            }
         }
-        Ok(cycles)
+        Ok(())
     }
 }
 

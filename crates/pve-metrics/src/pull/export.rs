@@ -1,18 +1,25 @@
 //! The figures of a cycle as a flat list (reference 04 §17).
 
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
 use pve_schema::ids::NodeName;
-use serde_json::{Map, Value, json};
+use serde::de::{SeqAccess, Visitor};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::line;
 use crate::figure;
 
-/// A figure of the list.
+/// A figure of the list. There may be millions: it is small, and as JSON it is only ever written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// What it is about: `node/NAME`, `qemu/VMID`, `lxc/VMID`, `storage/NODE/ID`.
-    pub id: String,
+    /// What it is about: `node/NAME`, `qemu/VMID`, `lxc/VMID`, `storage/NODE/ID`; shared by its figures.
+    pub id: Arc<str>,
     /// Which figure.
-    pub metric: &'static str,
+    pub metric: Cow<'static, str>,
     /// Whether it counts up.
     pub is_counter: bool,
     /// Its value.
@@ -21,18 +28,108 @@ pub struct Entry {
     pub timestamp: i64,
 }
 
-impl Entry {
-    /// The entry as clients see it.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "id": self.id,
-            "metric": self.metric,
-            "type": if self.is_counter { "derive" } else { "gauge" },
-            "value": figure::json(self.value),
-            "timestamp": self.timestamp,
-        })
+const COUNTER: &str = "derive";
+const GAUGE: &str = "gauge";
+
+/// The entry as clients see it.
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut entry = serializer.serialize_struct("Entry", 5)?;
+        entry.serialize_field("id", &*self.id)?;
+        entry.serialize_field("metric", &self.metric)?;
+        entry.serialize_field("type", if self.is_counter { COUNTER } else { GAUGE })?;
+        entry.serialize_field("value", &figure::json(self.value))?;
+        entry.serialize_field("timestamp", &self.timestamp)?;
+        entry.end()
     }
 }
+
+/// The figures that another node answered with, `{"data":{"data":[…]}}`.
+///
+/// # Errors
+/// It is something else.
+pub fn answered(text: &[u8]) -> Result<Vec<Entry>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Outer {
+        data: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        data: Rows,
+    }
+    serde_json::from_slice(text).map(|outer: Outer| outer.data.data.0)
+}
+
+/// A row of such an answer.
+#[derive(Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    metric: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    value: f64,
+    timestamp: i64,
+}
+
+/// Rows, each as small as it gets before the next is read.
+struct Rows(Vec<Entry>);
+
+impl<'de> Deserialize<'de> for Rows {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(RowsVisitor)
+    }
+}
+
+struct RowsVisitor;
+
+impl<'de> Visitor<'de> for RowsVisitor {
+    type Value = Rows;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list of figures")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<Rows, A::Error> {
+        let mut entries: Vec<Entry> = Vec::new();
+        while let Some(row) = rows.next_element::<Row<'de>>()? {
+            let before = entries.last().map(|last| &last.id).filter(|id| ***id == *row.id);
+            let id = before.map_or_else(|| Arc::from(&*row.id), Arc::clone);
+            let known = METRICS.iter().find(|known| **known == row.metric);
+            entries.push(Entry {
+                id,
+                // A later release may have others.
+                metric: known.map_or_else(|| Cow::Owned(row.metric.into_owned()), |known| Cow::Borrowed(*known)),
+                is_counter: row.kind == COUNTER,
+                value: row.value,
+                timestamp: row.timestamp,
+            });
+        }
+        Ok(Rows(entries))
+    }
+}
+
+/// All figures that this release tells.
+const METRICS: [&str; 17] = [
+    "cpu_avg1",
+    "cpu_avg15",
+    "cpu_avg5",
+    "cpu_current",
+    "cpu_iowait",
+    "cpu_max",
+    "disk_read",
+    "disk_total",
+    "disk_used",
+    "disk_write",
+    "mem_total",
+    "mem_used",
+    "net_in",
+    "net_out",
+    "swap_total",
+    "swap_used",
+    "uptime",
+];
 
 /// The figures of a remembered cycle. What is not there is 0; a step that saw nothing has none.
 pub fn entries(node: &NodeName, cycle: &Value) -> Vec<Entry> {
@@ -76,7 +173,7 @@ fn number(object: &Object, key: &str) -> f64 {
 #[derive(Default)]
 struct List {
     entries: Vec<Entry>,
-    id: String,
+    id: Arc<str>,
     timestamp: i64,
 }
 
@@ -92,13 +189,13 @@ impl List {
     }
 
     fn of(&mut self, id: String) {
-        self.id = id;
+        self.id = id.into();
     }
 
     fn push(&mut self, metric: &'static str, value: f64, is_counter: bool) {
         self.entries.push(Entry {
-            id: self.id.clone(),
-            metric,
+            id: Arc::clone(&self.id),
+            metric: Cow::Borrowed(metric),
             is_counter,
             // A sum may be too large to be one.
             value: if value.is_finite() { value } else { 0.0 },
@@ -165,6 +262,7 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn cycle() -> Value {
         let guest = |status: &str| {
@@ -191,8 +289,8 @@ mod tests {
     fn a_cycle_is_so_many_entries() {
         let all = entries(&"pve1".parse().unwrap(), &cycle());
         let of = |id: &str| {
-            let rows = all.iter().filter(|entry| entry.id == id);
-            rows.map(|entry| (entry.metric, entry.is_counter, entry.value))
+            let rows = all.iter().filter(|entry| &*entry.id == id);
+            rows.map(|entry| (&*entry.metric, entry.is_counter, entry.value))
                 .collect::<Vec<_>>()
         };
         let (gauge, counter) = (false, true);
@@ -242,9 +340,37 @@ mod tests {
             [("disk_total", gauge, 20.0), ("disk_used", gauge, 12.0)]
         );
         assert_eq!(
-            all[0].to_json(),
+            serde_json::to_value(&all[0]).unwrap(),
             json!({"id": "node/pve1", "metric": "uptime", "type": "gauge", "value": 86400, "timestamp": 100})
         );
+    }
+
+    #[test]
+    fn another_node_s_answer_is_read_as_what_it_told() {
+        let mut all = entries(&"pve1".parse().unwrap(), &cycle());
+        let known = |entry: &Entry| METRICS.contains(&&*entry.metric);
+        assert!(all.iter().all(known), "{all:?}");
+        all.push(Entry {
+            metric: Cow::Borrowed("of_a_later_release"),
+            ..all[0].clone()
+        });
+        let text = json!({"data": {"data": all}}).to_string();
+        let read = answered(text.as_bytes()).unwrap();
+        assert_eq!(read, all);
+        assert!(
+            Arc::ptr_eq(&read[0].id, &read[1].id),
+            "figures of one thing share its name"
+        );
+        assert!(std::mem::size_of::<Entry>() <= 64);
+        for bad in [
+            "",
+            "[]",
+            r#"{"data":[]}"#,
+            r#"{"data":{"data":[{"id":1}]}}"#,
+            r#"{"data":null}"#,
+        ] {
+            assert!(answered(bad.as_bytes()).is_err(), "{bad}");
+        }
     }
 
     #[test]

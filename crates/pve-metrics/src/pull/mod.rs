@@ -12,4 +12,4 @@ mod export;
 mod line;
 
 pub use cache::{Cache, PullError};
-pub use export::{Entry, entries};
+pub use export::{Entry, answered, entries};

@@ -82,6 +82,7 @@ impl Local {
         self.held(|| {
             self.runtime
                 .block_on(self.pipeline.call(&root, route, params, &self.request_id))
+                .map(Reply::settled)
         })
     }
 

@@ -4,6 +4,7 @@
 //! answer is left out.
 
 use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -11,17 +12,19 @@ use http::Request;
 use pve_access::Credentials;
 use pve_cfs::Cfs;
 use pve_fetch::{Client, Settings, Trust};
-use pve_metrics::pull::{Cache, entries};
-use pve_rest::{ApiError, ApiResult, Call, blocking};
+use pve_metrics::pull::{Cache, Entry, answered, entries};
+use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
 use pve_schema::ids::NodeName;
 use pve_schema::list;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 /// Where every node's proxy listens.
 const PORT: u16 = 8006;
 /// How long another node may take (reference 04 §17).
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The most that another node may answer: half an hour of a few hundred guests.
+/// How long others who want the history, too, are waited for.
+const TURN: Duration = Duration::from_secs(30);
+/// The most that all other nodes together may answer: half an hour of more than a thousand guests.
 const MAX_ANSWER: u64 = 256 << 20;
 /// Seconds from one cycle to the next.
 const CYCLE: i64 = 10;
@@ -50,14 +53,50 @@ pub(super) async fn export(call: Call) -> ApiResult {
             true => (true, Vec::new()),
             false => nodes(&cfs, own, &wanted)?,
         };
+        // The worker needs some hundred bytes for each of perhaps millions of figures.
+        let _turn = question.with_history.then(Turn::wait).transpose()?;
         let mut rows = ask_all(&cfs, others, &call.client.credentials, question);
         if is_own_wanted {
             rows.extend(own_rows(&call, question)?);
         }
-        rows.sort_by_key(timestamp);
-        Ok::<_, ApiError>(json!({ "data": rows }).into())
+        rows.sort_by_key(|row| row.timestamp);
+        let text = serde_json::to_string(&Figures { data: &rows });
+        let text = text.map_err(|error| ApiError::plain(error.to_string()))?;
+        Ok::<_, ApiError>(Reply::text(text))
     })
     .await
+}
+
+/// What is answered.
+#[derive(Serialize)]
+struct Figures<'a> {
+    data: &'a [Entry],
+}
+
+/// Somebody's turn to have an answer with history made: one at a time in each worker.
+struct Turn;
+
+static IS_TAKEN: Mutex<bool> = Mutex::new(false);
+static IS_OVER: Condvar = Condvar::new();
+
+impl Turn {
+    fn wait() -> Result<Self, ApiError> {
+        let taken = IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = IS_OVER.wait_timeout_while(taken, TURN, |taken| *taken);
+        let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if *taken {
+            return Err(ApiError::status(503, "others ask for the history of all figures"));
+        }
+        *taken = true;
+        Ok(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        IS_OVER.notify_one();
+    }
 }
 
 /// Whether this node is wanted, and which of the others that can be reached.
@@ -80,11 +119,7 @@ fn nodes(cfs: &Cfs, own: &NodeName, wanted: &[&str]) -> Result<(bool, Vec<NodeNa
     Ok((is_wanted(own), others))
 }
 
-fn timestamp(row: &Value) -> i64 {
-    row.get("timestamp").and_then(Value::as_i64).unwrap_or_default()
-}
-
-fn own_rows(call: &Call, question: Question) -> Result<Vec<Value>, ApiError> {
+fn own_rows(call: &Call, question: Question) -> Result<Vec<Entry>, ApiError> {
     let old = match (question.with_history, question.after) {
         (false, _) => 0,
         (true, None) => ALL,
@@ -93,22 +128,31 @@ fn own_rows(call: &Call, question: Question) -> Result<Vec<Value>, ApiError> {
             usize::try_from(cycles).unwrap_or(0)
         }
     };
-    let cycles = Cache::new(&call.context).read(old.saturating_add(1))?;
     let node = &call.context.site.node;
-    let all = cycles.iter().rev().flat_map(|cycle| entries(node, cycle));
-    let new = all.filter(|entry| question.after.is_none_or(|after| entry.timestamp > after));
-    Ok(new.map(|entry| entry.to_json()).collect())
+    let mut rows = Vec::new();
+    Cache::new(&call.context).each(old.saturating_add(1), |cycle| {
+        let all = entries(node, &cycle).into_iter();
+        rows.extend(all.filter(|entry| question.after.is_none_or(|after| entry.timestamp > after)));
+    })?;
+    Ok(rows)
 }
 
 /// Asks other nodes for theirs.
-fn ask_all(cfs: &Cfs, nodes: Vec<NodeName>, credentials: &Credentials, question: Question) -> Vec<Value> {
+fn ask_all(cfs: &Cfs, nodes: Vec<NodeName>, credentials: &Credentials, question: Question) -> Vec<Entry> {
+    let largest = MAX_ANSWER / nodes.len().max(1) as u64;
     thread::scope(|scope| {
         let threads: Vec<_> = nodes
             .iter()
-            .map(|node| scope.spawn(move || ask(cfs, node, credentials, question)))
+            .map(|node| {
+                let work = move || ask(cfs, node, credentials, question, largest);
+                thread::Builder::new().spawn_scoped(scope, work)
+            })
             .collect();
         let answers = nodes.iter().zip(threads).filter_map(|(node, thread)| {
-            let answer = thread.join().unwrap_or_else(|_| Err("internal error".to_owned()));
+            let answer = match thread {
+                Ok(thread) => thread.join().unwrap_or_else(|_| Err("internal error".to_owned())),
+                Err(error) => Err(error.to_string()),
+            };
             answer
                 .inspect_err(|error| log::warn!("could not fetch metrics from {node}: {error}"))
                 .ok()
@@ -117,7 +161,13 @@ fn ask_all(cfs: &Cfs, nodes: Vec<NodeName>, credentials: &Credentials, question:
     })
 }
 
-fn ask(cfs: &Cfs, node: &NodeName, credentials: &Credentials, question: Question) -> Result<Vec<Value>, String> {
+fn ask(
+    cfs: &Cfs,
+    node: &NodeName,
+    credentials: &Credentials,
+    question: Question,
+    largest: u64,
+) -> Result<Vec<Entry>, String> {
     let (header, secret) = credentials.to_header().ok_or("no credentials to ask with")?;
     let address = cfs.node_address(node.as_str()).map_err(|error| error.to_string())?;
     let certificate = pve_node::web_certificate(cfs, node.as_str()).map_err(|error| error.to_string())?;
@@ -125,7 +175,7 @@ fn ask(cfs: &Cfs, node: &NodeName, credentials: &Credentials, question: Question
         certificate.ok_or_else(|| format!("no certificate of node '{node}' in '/etc/pve/nodes/{node}'"))?;
     let settings = Settings {
         deadline: PATIENCE,
-        largest: MAX_ANSWER,
+        largest,
         proxy: None,
         trust: Trust::Only(certificate),
     };
@@ -144,9 +194,5 @@ fn ask(cfs: &Cfs, node: &NodeName, credentials: &Credentials, question: Question
     if !answer.status().is_success() {
         return Err(answer.status().to_string());
     }
-    let mut body: Value = serde_json::from_slice(answer.body()).map_err(|error| error.to_string())?;
-    match body.pointer_mut("/data/data").map(Value::take) {
-        Some(Value::Array(rows)) => Ok(rows),
-        _ => Err("no list of figures".to_owned()),
-    }
+    answered(answer.body()).map_err(|error| error.to_string())
 }
