@@ -43,7 +43,9 @@ impl Lab {
         let resolver = resolver.expect("a free address of the loopback network, and the right to use its port 53");
         let address = resolver.local_addr().unwrap().ip();
         let resolv = directory.path().join("resolv.conf");
-        fs::write(&resolv, format!("nameserver {address}\n")).unwrap();
+        // Of its own accord it gives up after ten seconds, at the second cycle.
+        let settings = format!("nameserver {address}\noptions timeout:30 attempts:5\n");
+        fs::write(&resolv, settings).unwrap();
         let log = File::create(directory.path().join("log")).unwrap();
         let daemon = Command::new("unshare")
             .args([
