@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::AccessError;
 use crate::helper::{self, Refusal};
 
-/// The PAM service. No file of that name is shipped, so `/etc/pam.d/other` decides unless an admin adds one.
+/// The PAM service. The package ships a file of that name; without one `/etc/pam.d/other` decides.
 pub const SERVICE: &str = "proxmox-ve-auth";
 
 /// The verb by which a daemon's `main` knows that it is to be [`helper_main`].

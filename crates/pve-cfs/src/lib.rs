@@ -10,6 +10,7 @@
 //! | [`path`] | what a path below `/etc/pve` may look like, and which mode it gets |
 //! | [`lock`] | locks of this node and of the cluster |
 //! | [`tree`] | the directories and links that must be there |
+//! | [`ready`] | whether all of that is there, and whose guests are left over |
 //! | [`members`] | the nodes, quorum, a node's address |
 //! | [`ssh`] | the way to another node as root |
 //! | [`guests`] | which guest lives where, and which number is free |
@@ -32,6 +33,7 @@ pub mod guests;
 pub mod lock;
 pub mod members;
 pub mod path;
+pub mod ready;
 pub mod run_dir;
 pub mod ssh;
 pub mod status;
@@ -45,6 +47,7 @@ pub use files::{Cfs, MAX_FILE, Stamp, rename_new};
 pub use guests::{GuestEntry, GuestKind};
 pub use lock::{FileLock, LockId};
 pub use members::{Cluster, Member, Members};
+pub use ready::{Missing, Stranger};
 pub use run_dir::make_run_dir;
 pub use ssh::Peer;
 pub use status::StatusStore;

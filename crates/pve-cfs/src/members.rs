@@ -161,20 +161,29 @@ impl Cfs {
     /// # Errors
     /// [`CfsError::Lookup`], [`CfsError::NoAddress`]; else as [`Cfs::members`].
     pub fn node_address(&self, node: &str) -> Result<IpAddr, CfsError> {
+        let first = self.node_addresses(node)?.into_iter().next();
+        first.ok_or_else(|| CfsError::NoAddress(node.to_owned()))
+    }
+
+    /// All addresses of a node, at least one: the first is where others find it.
+    ///
+    /// # Errors
+    /// As [`Cfs::node_address`].
+    pub fn node_addresses(&self, node: &str) -> Result<Vec<IpAddr>, CfsError> {
         let site = self.site();
         if node == site.node.as_str() && !site.is_system() {
-            return Ok(site.address);
+            return Ok(vec![site.address]);
         }
         let told = self
             .members()?
             .nodelist
             .and_then(|nodes| nodes.get(node)?.ip.as_deref()?.parse().ok());
-        told.map_or_else(|| resolve(node), Ok)
+        told.map_or_else(|| resolve(node), |address| Ok(vec![address]))
     }
 }
 
-/// The first address of a host that is not a loopback address, in the resolver's order.
-fn resolve(host: &str) -> Result<IpAddr, CfsError> {
+/// The addresses of a host that others can use, in the resolver's order.
+fn resolve(host: &str) -> Result<Vec<IpAddr>, CfsError> {
     let (answer, answered) = mpsc::channel();
     let name = host.to_owned();
     // The resolver knows no deadline of ours, so it runs aside; a thread that is late ends by itself.
@@ -188,7 +197,10 @@ fn resolve(host: &str) -> Result<IpAddr, CfsError> {
         .recv_timeout(LOOKUP_TIMEOUT)
         .unwrap_or_else(|_| Err("Temporary failure in name resolution".to_owned()));
     match found {
-        Ok(all) => first_address(&all).ok_or_else(|| CfsError::NoAddress(host.to_owned())),
+        Ok(all) => match usable(&all) {
+            none if none.is_empty() => Err(CfsError::NoAddress(host.to_owned())),
+            usable => Ok(usable),
+        },
         Err(reason) => Err(CfsError::Lookup {
             host: host.to_owned(),
             reason,
@@ -196,8 +208,17 @@ fn resolve(host: &str) -> Result<IpAddr, CfsError> {
     }
 }
 
-fn first_address(all: &[IpAddr]) -> Option<IpAddr> {
-    all.iter().copied().find(|address| !address.is_loopback())
+/// The addresses that are of use to other machines. Those that hold on one link only, which every IPv6 host has and some
+/// resolvers tell first, come last.
+fn usable(all: &[IpAddr]) -> Vec<IpAddr> {
+    let is_local = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let addresses = all.iter().copied().filter(|address| !address.is_loopback());
+    let (local, mut usable): (Vec<_>, Vec<_>) = addresses.partition(is_local);
+    usable.extend(local);
+    usable
 }
 
 /// The resolver's own words, without what the standard library puts before them.
@@ -224,13 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_no_address_of_a_node() {
+    fn loopback_is_no_address_of_a_node_and_one_links_own_the_last() {
         let list = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
-        assert_eq!(first_address(&list(&["127.0.1.1", "::1"])), None);
-        assert_eq!(
-            first_address(&list(&["127.0.1.1", "192.0.2.1", "192.0.2.2"])),
-            Some("192.0.2.1".parse().unwrap())
-        );
+        for (told, expected) in [
+            (&["127.0.1.1", "::1"][..], &[][..]),
+            (&["127.0.1.1", "192.0.2.1", "192.0.2.2"], &["192.0.2.1", "192.0.2.2"]),
+            (&["::1", "fe80::1", "2001:db8::1"], &["2001:db8::1", "fe80::1"]),
+            (&["fe80::1"], &["fe80::1"]),
+        ] {
+            assert_eq!(usable(&list(told)), list(expected), "{told:?}");
+        }
     }
 
     #[test]

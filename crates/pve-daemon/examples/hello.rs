@@ -19,6 +19,7 @@ static AS_ROOT: Program = Program {
     pid_file: "/run/hello/hello.pid",
     run_as: RunAs::Root,
     prepare: |site| prepare(site, false),
+    needs: pve_daemon::Needs::nothing,
     init,
     check: pve_daemon::check::nothing,
     counters: &[],

@@ -16,6 +16,7 @@
 //! | [`acl`] | which addresses may connect |
 //! | `privileges` | giving up root |
 //! | [`process`] | titles, sessions, start times |
+//! | [`loopback`] | the address for what only this machine may reach |
 //! | [`volatile`] | small files that count until the node restarts |
 //! | [`logging`], `notify` | syslog or people; systemd |
 
@@ -27,6 +28,7 @@ pub mod counters;
 pub mod defaults;
 pub mod lab;
 pub mod logging;
+pub mod loopback;
 mod master;
 mod notify;
 mod privileges;
@@ -37,4 +39,4 @@ pub mod volatile;
 
 pub use master::running;
 
-pub use service::{BoxError, Listener, Program, RunAs, Service, Socket, Start, WorkerContext};
+pub use service::{BoxError, Listener, Needs, Program, RunAs, Service, Socket, Start, WorkerContext};

@@ -1,4 +1,4 @@
-//! Telling systemd how the daemon is: READY, RELOADING, STOPPING, WATCHDOG (sd_notify(3)).
+//! Telling systemd how the daemon is: READY, RELOADING, STOPPING, WATCHDOG, and what it waits for (sd_notify(3)).
 //!
 //! Does nothing unless systemd asked for it through `NOTIFY_SOCKET`.
 
@@ -7,6 +7,9 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+/// How much longer systemd waits for a start that waits itself, each time it is asked to.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where notifications go, if anywhere.
 #[derive(Debug)]
@@ -21,6 +24,11 @@ impl Notifier {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(connect);
         let watchdog = if socket.is_some() { watchdog_limit() } else { None };
         Self { socket, watchdog }
+    }
+
+    /// Whether systemd wants to know.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.socket.is_some()
     }
 
     /// How long systemd waits for [`Notifier::watchdog`], if it does.
@@ -41,6 +49,17 @@ impl Notifier {
     /// Nothing changed but what people see.
     pub(crate) fn status(&self, status: &str) {
         self.send(&format!("STATUS={status}"));
+    }
+
+    /// The daemon cannot go on yet.
+    pub(crate) fn waiting(&self, what: &str) {
+        // The status is one line.
+        self.status(&format!("waiting for {}", what.replace('\n', " ")));
+    }
+
+    /// The start, or whatever else systemd waits for, takes longer: it is to have patience for [`PATIENCE`] from now on.
+    pub(crate) fn extend_timeout(&self) {
+        self.send(&format!("EXTEND_TIMEOUT_USEC={}", PATIENCE.as_micros()));
     }
 
     /// A reload begins.

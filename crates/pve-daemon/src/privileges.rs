@@ -49,14 +49,18 @@ pub(crate) fn lookup(name: &str) -> Result<Ids, PrivilegeError> {
 }
 
 /// Becomes `ids`, with that one group, real, effective and saved; checked afterwards. Fine when that is so already
-/// (the image that a reload executes). The signal that is to come with the parent's death, which the kernel forgets at
-/// a change of user, is asked for again.
+/// (the image that a reload executes). Started as this user – by a unit with `User=` – a process may have more groups:
+/// those that the administrator gave the user, and never root's. The signal that is to come with the parent's death, which
+/// the kernel forgets at a change of user, is asked for again.
 ///
 /// # Errors
 /// When anything but exactly this is the outcome. The process is then in a state that must not serve.
 pub(crate) fn drop_to(ids: Ids) -> Result<(), PrivilegeError> {
     if verify(ids).is_ok() {
         return Ok(());
+    }
+    if Uid::effective().as_raw() == ids.uid && ids.uid != 0 {
+        return verify_started_as(ids);
     }
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
     let parent_death = nix::sys::prctl::get_pdeathsig().ok().flatten();
@@ -70,12 +74,21 @@ pub(crate) fn drop_to(ids: Ids) -> Result<(), PrivilegeError> {
     verify(ids)
 }
 
-/// Whether the process is exactly `ids` and cannot become root again.
+/// Whether the process is exactly `ids`, with that one group, and cannot become root again.
 fn verify(ids: Ids) -> Result<(), PrivilegeError> {
+    verify_ids(ids, |groups| groups == [Gid::from_raw(ids.gid)])
+}
+
+/// Whether the process is `ids`, with whatever groups but root's it was started with, and cannot become root.
+fn verify_started_as(ids: Ids) -> Result<(), PrivilegeError> {
+    verify_ids(ids, |groups| !groups.contains(&Gid::from_raw(0)))
+}
+
+fn verify_ids(ids: Ids, fits: impl Fn(&[Gid]) -> bool) -> Result<(), PrivilegeError> {
     let (uid, gid) = (Uid::from_raw(ids.uid), Gid::from_raw(ids.gid));
     let groups = getgroups().map_err(|_| PrivilegeError::StrangeGid)?;
     let is = getresgid().map_err(|_| PrivilegeError::StrangeGid)?;
-    if [is.real, is.effective, is.saved] != [gid; 3] || groups != [gid] {
+    if [is.real, is.effective, is.saved] != [gid; 3] || !fits(&groups) {
         return Err(PrivilegeError::StrangeGid);
     }
     let is = getresuid().map_err(|_| PrivilegeError::StrangeUid)?;

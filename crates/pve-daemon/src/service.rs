@@ -23,6 +23,7 @@ use pve_schema::{Context, Site, errno_text};
 use crate::check::Finding;
 use crate::counters::own::WORKERS;
 use crate::counters::{Family, slots};
+use crate::notify::Notifier;
 use crate::process;
 
 /// Any error; the master and the command line only show it.
@@ -55,6 +56,8 @@ pub struct Program {
     pub run_as: RunAs,
     /// Runs as root before anything else at a fresh start: directories.
     pub prepare: fn(&Site) -> Result<(), BoxError>,
+    /// Looks whether there is what it works with, as the daemon's user, at a fresh start and until it serves.
+    pub needs: fn(&Context) -> Needs,
     /// Reads settings and opens sockets, already as the daemon's user, at every start and reload.
     pub init: fn(&Start) -> Result<Service, BoxError>,
     /// Finds what is wrong with its settings, as the daemon's user; changes nothing.
@@ -63,6 +66,22 @@ pub struct Program {
     pub counters: &'static [&'static [&'static Family]],
     /// Verbs that are not in the usage text.
     pub hidden: &'static [HiddenVerb],
+}
+
+/// Whether there is what a daemon works with. A start waits for it for a while, says so, and goes on without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// What is not there yet, and what makes it; to be read behind `waiting for `.
+    pub missing: Option<String>,
+    /// What does not keep the daemon from its work, but somebody ought to know.
+    pub note: Option<String>,
+}
+
+impl Needs {
+    /// For a daemon that needs nothing.
+    pub fn nothing(_context: &Context) -> Self {
+        Self::default()
+    }
 }
 
 /// `/run/pveproxy`, private to the web side: whichever proxy starts first makes it, and only the maker gives it away
@@ -176,8 +195,10 @@ impl Start {
         let inherited = self.inherited.borrow_mut().remove(&name);
         let socket = match (inherited, host) {
             (Some(fd), _) => TcpListener::from(fd),
-            (None, Some(host)) => once_free(|| bind_tcp(host, port))?,
-            (None, None) => once_free(|| bind_tcp("::", port).or_else(|_| bind_tcp("0.0.0.0", port)))?,
+            (None, Some(host)) => once_bound(&format!("port {port} of {host}"), || bind_tcp(host, port))?,
+            (None, None) => once_bound(&format!("port {port}"), || {
+                bind_tcp("::", port).or_else(|error| bind_tcp("0.0.0.0", port).map_err(|other| worse(error, other)))
+            })?,
         };
         socket.set_nonblocking(true)?;
         process::set_close_on_exec(&socket, true)?;
@@ -235,22 +256,43 @@ impl Start {
     }
 }
 
-/// Binds once nobody else has the address, for [`LAST_OWNER`] at most: the workers of a daemon that was killed hold it
-/// until they have seen that their master is gone, and a service manager starts the next one at once.
-fn once_free(bind: impl Fn() -> io::Result<TcpListener>) -> io::Result<TcpListener> {
-    let deadline = Instant::now() + LAST_OWNER;
-    let mut told = false;
+/// Of two refusals the one that tells more: that IPv6 is switched off tells nothing if IPv4 was tried after it.
+fn worse(first: io::Error, second: io::Error) -> io::Error {
+    let is_off = matches!(first.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+    if is_off { second } else { first }
+}
+
+/// Binds once that is possible. Nobody else may have the address, for which [`LAST_OWNER`] is time enough: the workers
+/// of a daemon that was killed hold it until they have seen that their master is gone, and a service manager starts the
+/// next one at once. And the address must be there, and the name resolve, for which the network of a machine that boots
+/// has [`NETWORK`]; whoever starts a daemon by hand is told at once.
+fn once_bound(what: &str, bind: impl Fn() -> io::Result<TcpListener>) -> io::Result<TcpListener> {
+    let notifier = Notifier::from_environment();
+    let started = Instant::now();
+    let mut told: Option<Instant> = None;
     loop {
-        match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                if !told {
-                    log::info!("the address to listen on is in use, waiting {LAST_OWNER:?} for it to become free");
-                    told = true;
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-            outcome => return outcome,
+        let error = match bind() {
+            Ok(socket) => return Ok(socket),
+            Err(error) => error,
+        };
+        let (limit, reason) = match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => (LAST_OWNER, "which is in use".to_owned()),
+            // The resolver's failures have no number.
+            Some(libc::EADDRNOTAVAIL) | None if notifier.is_wanted() => (NETWORK, errno_text(&error)),
+            _ => return Err(error),
+        };
+        if started.elapsed() >= limit {
+            return Err(error);
         }
+        if told.is_none() {
+            log::info!("waiting for {what} - {reason}");
+            notifier.waiting(&format!("{what} - {reason}"));
+        }
+        if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+            notifier.extend_timeout();
+            told = Some(Instant::now());
+        }
+        thread::sleep(BIND_AGAIN);
     }
 }
 
@@ -286,6 +328,15 @@ pub(crate) fn bind_address(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// How long a start waits for an address that somebody has.
 const LAST_OWNER: Duration = Duration::from_secs(10);
+
+/// How often it tries.
+const BIND_AGAIN: Duration = Duration::from_millis(20);
+
+/// How often systemd is asked for patience meanwhile.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a start by systemd waits for an address that the machine does not have yet.
+const NETWORK: Duration = Duration::from_secs(60);
 
 /// How often a worker that works by the clock shows that it lives.
 const BEAT: Duration = Duration::from_secs(2);

@@ -317,7 +317,7 @@ fn a_start_waits_for_the_address_of_the_last_one_and_says_so() {
     let lab = Lab::new("");
     let owner = lab.take_port();
     let _daemon = lab.spawn();
-    wait_for("the note", || lab.log().contains("is in use, waiting 10s for it"));
+    wait_for("the note", || lab.log().contains("waiting for port"));
     drop(owner);
     wait_for("the first answer", || lab.try_ask("pid").is_some());
 }

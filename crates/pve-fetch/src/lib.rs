@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
@@ -45,6 +47,10 @@ pub enum Trust {
     /// The one that has this certificate, as PEM; its names, its age and who signed it do not count. There is no way
     /// to it through a proxy.
     Only(Vec<u8>),
+    /// The same, with the SHA-256 of the certificate instead of the certificate.
+    Fingerprint([u8; 32]),
+    /// Those with a certificate for their name that one of these authorities vouches for, as PEM.
+    Authority(Vec<u8>),
 }
 
 impl fmt::Debug for Settings {
@@ -94,15 +100,13 @@ impl Client {
             .http_status_as_error(false)
             // Not taken from the environment either, which is not the administrator's place to say it.
             .proxy(proxy)
-            .tls_config(tls(&settings.trust))
+            .tls_config(tls(&settings.trust)?)
             .user_agent(concat!("pve/", env!("CARGO_PKG_VERSION")))
             .build();
         let agent = match &settings.trust {
-            Trust::System | Trust::Anybody => Agent::new_with_config(config),
-            Trust::Only(pem) => {
-                let connector = TcpConnector::default().chain(only::Only::new(pem)?);
-                Agent::with_parts(config, connector, DefaultResolver::default())
-            }
+            Trust::System | Trust::Anybody | Trust::Authority(_) => Agent::new_with_config(config),
+            Trust::Only(pem) => only_one(config, only::Expected::of_pem(pem)?)?,
+            Trust::Fingerprint(digest) => only_one(config, only::Expected::Digest(*digest))?,
         };
         Ok(Self {
             agent,
@@ -147,18 +151,35 @@ fn proxy_at(url: &str) -> Result<Proxy, FetchError> {
     proxy.ok_or_else(|| FetchError::Proxy(without_password(url)))
 }
 
-fn tls(trust: &Trust) -> TlsConfig {
+fn only_one(config: ureq::config::Config, expected: only::Expected) -> Result<Agent, FetchError> {
+    let connector = TcpConnector::default().chain(only::Only::new(expected)?);
+    Ok(Agent::with_parts(config, connector, DefaultResolver::default()))
+}
+
+fn tls(trust: &Trust) -> Result<TlsConfig, FetchError> {
     let found = match trust {
         Trust::System => rustls_native_certs::load_native_certs().certs,
-        Trust::Anybody | Trust::Only(_) => Vec::new(),
+        Trust::Authority(pem) => authorities(pem)?,
+        Trust::Anybody | Trust::Only(_) | Trust::Fingerprint(_) => Vec::new(),
     };
     let trusted = found.iter().map(|der| Certificate::from_der(der).to_owned());
-    TlsConfig::builder()
+    Ok(TlsConfig::builder()
         .disable_verification(*trust == Trust::Anybody)
         .provider(TlsProvider::Rustls)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(trusted.collect())))
-        .build()
+        .build())
+}
+
+/// All certificates of a PEM text; there must be one.
+fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, FetchError> {
+    let failed = |error: rustls_pki_types::pem::Error| FetchError::Certificate(error.to_string());
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(failed)?;
+    match found.is_empty() {
+        true => Err(failed(rustls_pki_types::pem::Error::NoItemsFound)),
+        false => Ok(found),
+    }
 }
 
 /// The server that a URL names, for messages: without path and query, in which secrets may stand.

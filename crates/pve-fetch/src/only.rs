@@ -4,9 +4,10 @@ use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, IpAddr, Ipv4Addr, ServerName, UnixTime};
@@ -17,6 +18,32 @@ use ureq::unversioned::transport::{
 
 use crate::FetchError;
 
+/// Which certificate it is.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// This one.
+    Certificate(CertificateDer<'static>),
+    /// The one with this SHA-256.
+    Digest([u8; 32]),
+}
+
+impl Expected {
+    /// The first certificate of a PEM text.
+    pub(crate) fn of_pem(pem: &[u8]) -> Result<Self, FetchError> {
+        let found = CertificateDer::from_pem_slice(pem);
+        found
+            .map(Self::Certificate)
+            .map_err(|error| FetchError::Certificate(error.to_string()))
+    }
+
+    fn is(&self, certificate: &CertificateDer<'_>) -> bool {
+        match self {
+            Self::Certificate(expected) => certificate == expected,
+            Self::Digest(expected) => digest(&SHA256, certificate).as_ref() == expected,
+        }
+    }
+}
+
 /// Puts TLS on connections that want it.
 #[derive(Debug)]
 pub(crate) struct Only {
@@ -24,11 +51,9 @@ pub(crate) struct Only {
 }
 
 impl Only {
-    /// The certificate is the first of a PEM text.
-    pub(crate) fn new(pem: &[u8]) -> Result<Self, FetchError> {
+    pub(crate) fn new(expected: Expected) -> Result<Self, FetchError> {
         let failed = |error: String| FetchError::Certificate(error);
-        let expected = CertificateDer::from_pem_slice(pem).map_err(|error| failed(error.to_string()))?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let verifier = Verifier {
             expected,
             provider: Arc::clone(&provider),
@@ -111,7 +136,7 @@ impl Transport for Encrypted {
 /// Accepts one certificate.
 #[derive(Debug)]
 struct Verifier {
-    expected: CertificateDer<'static>,
+    expected: Expected,
     provider: Arc<CryptoProvider>,
 }
 
@@ -124,7 +149,7 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match *end_entity == self.expected {
+        match self.expected.is(end_entity) {
             true => Ok(ServerCertVerified::assertion()),
             false => Err(CertificateError::ApplicationVerificationFailure.into()),
         }

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use http::Request;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use pve_fetch::{Client, FetchError, Settings, Trust};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Names the server to the process that trusts its certificate.
 const URL: &str = "PVE_FETCH_TEST_URL";
@@ -258,6 +260,38 @@ fn one_certificate_can_be_all_that_is_trusted() {
         .send(get(&format!("https://127.0.0.1:{other}/")))
         .unwrap_err();
     assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
+    assert!(matches!(Client::new(&only("none")), Err(FetchError::Certificate(_))));
+}
+
+#[test]
+fn the_sum_of_a_certificate_can_be_all_that_is_trusted() {
+    let (port, pem) = encrypted(1);
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let mut sum: [u8; 32] = digest(&SHA256, &der).as_ref().try_into().unwrap();
+    let only = |sum: [u8; 32]| Settings {
+        trust: Trust::Fingerprint(sum),
+        ..Settings::default()
+    };
+    let url = format!("https://127.0.0.1:{port}/");
+    assert_eq!(client(only(sum)).send(get(&url)).unwrap().body(), b"safe");
+    sum[31] ^= 1;
+    let (other, _) = encrypted(1);
+    let error = client(only(sum))
+        .send(get(&format!("https://127.0.0.1:{other}/")))
+        .unwrap_err();
+    assert!(matches!(error, FetchError::Connect { .. }), "{error:?}");
+}
+
+#[test]
+fn an_authority_can_be_all_that_is_trusted() {
+    let (port, pem) = encrypted(2);
+    let only = |pem: &str| Settings {
+        trust: Trust::Authority(pem.as_bytes().to_vec()),
+        ..Settings::default()
+    };
+    // The name counts: nobody vouches for this one.
+    let by_address = client(only(&pem)).send(get(&format!("https://127.0.0.1:{port}/")));
+    assert!(matches!(by_address, Err(FetchError::Connect { .. })), "{by_address:?}");
     assert!(matches!(Client::new(&only("none")), Err(FetchError::Certificate(_))));
 }
 

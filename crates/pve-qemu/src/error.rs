@@ -104,6 +104,9 @@ pub enum VmError {
     /// QEMU did not come up in time.
     #[error("start failed: got timeout")]
     StartTimeout,
+    /// systemd does not do something to the VM's scope.
+    #[error("unable to handle scope '{0}.scope' - {1}")]
+    Scope(VmId, pve_systemd::SystemdError),
     /// QEMU could not be executed at all, or died at once.
     #[error("start failed: {0}")]
     Start(String),

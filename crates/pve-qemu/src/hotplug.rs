@@ -17,6 +17,7 @@ use crate::error::VmError;
 use crate::journal::Journal;
 use crate::network::{self, tap_name};
 use crate::qmp::Qmp;
+use crate::scope::{self, Limits, VmScope};
 use crate::start::{backings, host};
 use crate::update::commit;
 use crate::update::live::{Plan, Step};
@@ -70,7 +71,7 @@ impl Live<'_> {
                 let bytes = mebibytes.saturating_mul(1 << 20);
                 self.execute("balloon", json!({ "value": bytes }))?;
             }
-            Step::Cgroup { key, .. } => journal.log(&format!("NOTE: '{key}' is not applied")),
+            Step::Cgroup { key, .. } => self.set_limits_of_group(key, journal)?,
             Step::Card { .. }
             | Step::Disk { .. }
             | Step::Cpus(_)
@@ -103,6 +104,24 @@ impl Live<'_> {
             journal.log(&format!("NOTE: {note}"));
         }
         self.set_link(number, !new.is_link_down())
+    }
+
+    /// The group's CPU limits, as they will be with this key as it is to become.
+    fn set_limits_of_group(&self, key: &str, journal: &mut dyn Journal) -> Result<(), VmError> {
+        let mut section = self.config.main.clone();
+        match self.config.pending.get(key) {
+            Some(value) => section.set(key, value),
+            None => drop(section.remove(key)),
+        }
+        let vm = VmConfig::new(&section);
+        let fails = |error| VmError::Scope(self.vmid, error);
+        match VmScope::of(&self.context.site, self.vmid).map_err(fails)? {
+            Some(scope) => scope.set(&Limits::of(vm)).map_err(fails),
+            None => {
+                scope::note_unlimited(vm, journal);
+                Ok(())
+            }
+        }
     }
 
     fn set_limits(&self, drive: &Drive) -> Result<(), VmError> {

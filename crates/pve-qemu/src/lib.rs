@@ -15,6 +15,7 @@
 //! | [`qmp`] | the monitor and the guest agent |
 //! | [`console`] | VNC for one client |
 //! | [`start`] | bringing a VM up |
+//! | `scope` | the control group that systemd makes for it |
 //! | [`power`] | stop, reset, reboot, pause, resume |
 //! | [`cleanup`] | what is done once a VM has gone |
 //! | [`create`], [`destroy`], [`resize`] | making and removing a VM, growing a disk |
@@ -52,6 +53,7 @@ pub mod reconfigure;
 pub mod resize;
 pub mod restored;
 pub mod runtime;
+mod scope;
 mod small;
 pub mod start;
 pub mod status;

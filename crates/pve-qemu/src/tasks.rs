@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::console::{serial, vnc};
 use crate::create;
+use crate::error::VmError;
 use crate::power::{self, stop};
+use crate::process;
 use crate::reconfigure;
 use crate::resize;
 use crate::start;
@@ -157,6 +159,34 @@ pub struct Stop {
     pub overrule: Vec<Upid>,
     /// Said first: that a shutdown became a stop, for one.
     pub note: Option<String>,
+}
+
+impl Stop {
+    /// The order to shut a VM down. A guest that stands still cannot follow: that is said now rather than after the
+    /// timeout, or it is stopped if that is the end of it anyway.
+    ///
+    /// # Errors
+    /// [`VmError::Paused`].
+    pub fn by_shutdown(context: &Context, vmid: VmId, timeout: Option<u64>, force: bool) -> Result<Self, VmError> {
+        let mut order = Self {
+            vmid,
+            shutdown: true,
+            timeout,
+            force,
+            skip_lock: false,
+            keep_active: false,
+            overrule: Vec::new(),
+            note: None,
+        };
+        if process::is_running(&context.site, vmid) && power::is_paused(context, vmid) {
+            if !force {
+                return Err(VmError::Paused);
+            }
+            order.shutdown = false;
+            order.note = Some("VM is paused - stop instead of shutdown".to_owned());
+        }
+        Ok(order)
+    }
 }
 
 impl Task for Stop {

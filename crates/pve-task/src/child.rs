@@ -28,7 +28,7 @@ const STOPS: [i32; 3] = [SIGTERM, SIGINT, SIGQUIT];
 /// How long an interrupted task has to clean up by itself. Less than the 5 s after which it would be killed.
 const CLEAN_UP: Duration = Duration::from_secs(3);
 /// Exit code of a task that failed.
-const FAILED: u8 = 255;
+pub(crate) const FAILED: u8 = 255;
 
 /// Runs the task that the parent orders on standard input. To be called from `main` on [`crate::VERB`], with the logger
 /// set up and before any thread is started.

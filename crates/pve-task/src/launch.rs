@@ -1,8 +1,7 @@
 //! Starting a task from a daemon, and learning of its end.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::process::ExitStatus;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -11,8 +10,9 @@ use pve_schema::ids::{AuthId, Upid};
 use pve_schema::{Context, Failure, errno_text};
 
 use crate::order::{FAILURE, Order, RELEASE, VERSION};
-use crate::status::Class;
-use crate::{Task, TaskList, VERB, counters};
+use crate::spawn::{Running, Spawned, exit_text};
+use crate::status::{Class, is_error};
+use crate::{Task, TaskList, counters};
 
 /// How long a task process may take to report its UPID: it only reads the order and makes its log.
 const HANDSHAKE: Duration = Duration::from_secs(30);
@@ -97,47 +97,42 @@ impl Launcher {
             payload: serde_json::to_value(task).map_err(|error| StartError::Order(error.to_string()))?,
         };
         let caller = order.caller.to_string();
-        let mut child = spawn().map_err(|error| StartError::Fork(errno_text(&error)))?;
-        match hand_over(&mut child, &order) {
+        let line = line(&order)?;
+        let what = format!("Proxmox VE task {} {} of {caller}", order.worker_type, order.id);
+        let Spawned {
+            mut running,
+            order: stdin,
+            report: stdout,
+        } = Spawned::new(&context.site, &what).map_err(StartError::Fork)?;
+        match hand_over(&mut running, stdin, stdout, line) {
             Ok(upid) => {
                 counters::started();
                 announce(context, &caller, &upid);
-                watch(context.clone(), caller, upid.clone(), child);
+                watch(context.clone(), caller, upid.clone(), running);
                 Ok(upid)
             }
             Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
+                running.kill(&context.site);
                 Err(error)
             }
         }
     }
 }
 
-/// Runs this process's own image, even if an upgrade has replaced the file meanwhile.
-fn spawn() -> io::Result<Child> {
-    Command::new("/proc/self/exe")
-        .arg(VERB)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+fn line(order: &Order) -> Result<Vec<u8>, StartError> {
+    let mut line = serde_json::to_vec(order).map_err(|error| StartError::Order(error.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 /// Gives the order, waits for the UPID, and releases the task.
-fn hand_over(child: &mut Child, order: &Order) -> Result<Upid, StartError> {
-    let pid = child.id();
-    let mut order = serde_json::to_vec(order).map_err(|error| StartError::Order(error.to_string()))?;
-    order.push(b'\n');
-    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(StartError::NoUpid);
-    };
+fn hand_over(running: &mut Running, stdin: PipeWriter, stdout: PipeReader, order: Vec<u8>) -> Result<Upid, StartError> {
     let (mut stdin, report) = exchange(stdin, stdout, order)?;
     if let Some(text) = report.strip_prefix(FAILURE) {
         return Err(StartError::Failed(text.to_owned()));
     }
     let upid: Upid = report.parse().map_err(|_| StartError::NoUpid)?;
-    if upid.pid != pid {
+    if !running.is(&upid) {
         return Err(StartError::NoUpid);
     }
     writeln!(stdin, "{RELEASE}").map_err(|_| StartError::NoUpid)?;
@@ -146,7 +141,7 @@ fn hand_over(child: &mut Child, order: &Order) -> Result<Upid, StartError> {
 
 /// Writes the order and reads one line, with a deadline: pipes have none, so a thread does it. One that is late ends
 /// when the process is killed.
-fn exchange(mut stdin: ChildStdin, stdout: ChildStdout, order: Vec<u8>) -> Result<(ChildStdin, String), StartError> {
+fn exchange(mut stdin: PipeWriter, stdout: PipeReader, order: Vec<u8>) -> Result<(PipeWriter, String), StartError> {
     let (answer, answered) = mpsc::channel();
     let spawned = std::thread::Builder::new()
         .name("task-start".to_owned())
@@ -208,12 +203,12 @@ pub fn wait_for_ends(limit: Duration) {
 }
 
 /// Waits for the end of a task and logs it.
-fn watch(context: Context, caller: String, upid: Upid, mut child: Child) {
+fn watch(context: Context, caller: String, upid: Upid, running: Running) {
     let name = format!("task-{}", upid.pid);
     let watched = Watched::new();
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
         let _watched = watched;
-        let ended = child.wait();
+        let ended = running.wait();
         let status = match TaskList::new(&context).refresh(None) {
             Ok(entries) => entries
                 .into_iter()
@@ -225,7 +220,8 @@ fn watch(context: Context, caller: String, upid: Upid, mut child: Child) {
             }
         };
         let status = status.unwrap_or_else(|| crate::status::of_log(&TaskList::new(&context).log_path(&upid)));
-        let well = ended.as_ref().is_ok_and(ExitStatus::success);
+        // How somebody else's child exited is not told; its log tells as much.
+        let well = ended.as_ref().map_or_else(|| !is_error(&status), ExitStatus::success);
         let status = if Class::of(&status) == Class::Unknown {
             ended.map_or(status, exit_text)
         } else {
@@ -238,26 +234,5 @@ fn watch(context: Context, caller: String, upid: Upid, mut child: Child) {
     });
     if let Err(error) = spawned {
         log::warn!("unable to watch a task - {}", errno_text(&error));
-    }
-}
-
-/// How a process ended that left no status.
-fn exit_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(0), _) => "successful".to_owned(),
-        (Some(code), _) => format!("failed ({code})"),
-        (None, signal) => format!("interrupted ({})", signal.unwrap_or_default()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_without_a_status_are_told_by_the_exit() {
-        assert_eq!(exit_text(ExitStatus::from_raw(0)), "successful");
-        assert_eq!(exit_text(ExitStatus::from_raw(255 << 8)), "failed (255)");
-        assert_eq!(exit_text(ExitStatus::from_raw(9)), "interrupted (9)");
     }
 }

@@ -10,6 +10,9 @@
 //!   list, cluster log
 //! ```
 //!
+//! Where systemd runs, the process is a service of its own (`pve-task-….service`) that systemd starts, outside of the
+//! daemon's control group and sandbox; elsewhere it is the daemon's child.
+//!
 //! The daemon may die at any point after the OK: the task goes on, and the next update of the list records how it ended.
 //!
 //! | module | holds |
@@ -17,6 +20,7 @@
 //! | [`task`] | what a task is, and the registry of kinds |
 //! | [`worker`] | what a running task is given: log, warnings, who asked |
 //! | [`launch`] | starting one from a daemon |
+//! | `spawn` | its process: a service of systemd's, or a child |
 //! | [`child`] | the task's side of it |
 //! | [`list`] | the list of tasks, its files, and searching it |
 //! | [`log_file`] | reading a task's log |
@@ -33,6 +37,7 @@ pub mod list;
 pub mod log_file;
 mod order;
 pub mod process;
+mod spawn;
 pub mod status;
 pub mod task;
 pub mod worker;

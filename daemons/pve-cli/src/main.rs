@@ -3,19 +3,31 @@
 //!
 //! | module | tool |
 //! |---|---|
+//! | [`pvecm`] | directories, keys and certificates of this node |
+//! | [`pvenode`] | this node |
 //! | [`pvesh`] | the API by its paths |
+//! | [`pvesm`] | storages and what is on them |
 //! | [`pveum`] | users, rights and realms |
-//! | [`qm`] | consoles of VMs, for other nodes and for people |
+//! | [`pveversion`] | which release this is |
+//! | [`qm`] | virtual machines |
+//! | [`startall_delay`] | no tool, but what a unit calls: the wait before guests are started |
 //! | [`vma`] | looks into, unpacks and makes archives of VM backups |
+//! | [`vzdump`] | backups, now |
 //!
 //! Tools that call methods of the API are tables of verbs on one base, [`api`]; [`output`] prints what they answer.
 
 mod api;
 mod output;
+mod pvecm;
+mod pvenode;
 mod pvesh;
+mod pvesm;
 mod pveum;
+mod pveversion;
 mod qm;
+mod startall_delay;
 mod vma;
+mod vzdump;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -46,24 +58,30 @@ enum Kind {
     Verbs(&'static api::Program),
 }
 
-const TOOLS: [Tool; 4] = [
+const TOOLS: [Tool; 9] = [
+    verbs(&pvecm::PROGRAM),
+    verbs(&pvenode::PROGRAM),
     Tool {
         name: "pvesh",
         kind: Kind::Paths,
     },
-    Tool {
-        name: "pveum",
-        kind: Kind::Verbs(&pveum::PROGRAM),
-    },
-    Tool {
-        name: "qm",
-        kind: Kind::Own(qm::Cli::command, qm::main),
-    },
+    verbs(&pvesm::PROGRAM),
+    verbs(&pveum::PROGRAM),
+    verbs(&pveversion::PROGRAM),
+    verbs(&qm::PROGRAM),
     Tool {
         name: "vma",
         kind: Kind::Own(vma::Cli::command, vma::main),
     },
+    verbs(&vzdump::PROGRAM),
 ];
+
+const fn verbs(program: &'static api::Program) -> Tool {
+    Tool {
+        name: program.name,
+        kind: Kind::Verbs(program),
+    }
+}
 
 impl Tool {
     fn run(&self, words: Vec<OsString>) -> ExitCode {
@@ -90,7 +108,7 @@ impl Tool {
                 clap_complete::generate(shell, &mut command(), self.name, &mut script);
                 Some(script)
             }
-            Kind::Paths => None,
+            Kind::Paths => api::complete::script(self.name, shell).map(String::into_bytes),
             Kind::Verbs(program) => api::complete::script(program.name, shell).map(String::into_bytes),
         }
     }
@@ -117,6 +135,8 @@ fn main() -> ExitCode {
         Some(pve_task::VERB) => run_task(),
         Some(pve_access::pam::VERB) => pve_access::pam::helper_main(),
         Some(pve_access::ldap::VERB) => pve_access::ldap::helper_main(),
+        // For the unit that starts guests at boot.
+        Some(startall_delay::NAME) => startall_delay::main(rest),
         _ => own(image.arguments.get(1..).unwrap_or_default()),
     }
 }
@@ -159,8 +179,64 @@ fn own(arguments: &[OsString]) -> ExitCode {
 fn usage() -> String {
     let mut text = "USAGE: pve-cli TOOL [ARGUMENTS]\n       pve-cli completion TOOL SHELL\n\nTOOLS\n".to_owned();
     for tool in &TOOLS {
-        text.push_str(&format!("  {:<8}{}\n", tool.name, tool.about()));
+        text.push_str(&format!("  {:<12}{}\n", tool.name, tool.about()));
     }
     text.push_str("\nA link with the name of a tool is that tool. SHELL is one of bash, fish, zsh.\n");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::{Entry, Verb};
+
+    fn verbs_of(entries: &'static [Entry], path: &str, into: &mut Vec<(String, &'static Verb)>) {
+        for entry in entries {
+            match entry {
+                Entry::Verb(verb) => into.push((format!("{path} {}", verb.name), verb)),
+                Entry::Group(name, entries) => verbs_of(entries, &format!("{path} {name}"), into),
+                Entry::Alias(..) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn tables_name_parameters_that_there_are() {
+        let mut all = Vec::new();
+        for tool in &TOOLS {
+            let Kind::Verbs(program) = tool.kind else { continue };
+            verbs_of(program.entries, program.name, &mut all);
+            all.extend(program.only.map(|verb| (program.name.to_owned(), verb)));
+            for entry in program.entries {
+                if let Entry::Alias(name, words) = entry {
+                    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+                    assert!(program.find(&words).is_ok(), "{} {name}", program.name);
+                }
+            }
+        }
+        assert!(all.len() > 100, "{}", all.len());
+        for (path, verb) in all {
+            let fixed = verb.fixed.iter().chain(verb.defaults).map(|(name, _)| *name);
+            let names = verb.positional.iter().map(|word| word.name()).chain(fixed);
+            let names = names
+                .chain(verb.hidden.iter().copied())
+                .chain(verb.optional.iter().copied());
+            let names = names.chain(verb.files.iter().copied());
+            for name in names.chain(verb.secrets.iter().map(|secret| secret.parameter)) {
+                let is_there = verb.parameter(name).is_some();
+                // Servers of some kinds ask for no password, and work of its own may take words of its own.
+                let is_scan = path.starts_with("pvesm scan ") && name == "password";
+                let is_own = matches!(verb.action, api::Action::Run(_));
+                assert!(is_there || is_scan || is_own, "{path}: {name}");
+            }
+            // What a path has and nobody types must be set.
+            for parameter in verb.parameters().iter().filter(|parameter| parameter.in_path) {
+                let is_set = verb.fixed.iter().any(|(name, _)| *name == parameter.name);
+                let is_word = verb.positional.iter().any(|word| word.name() == parameter.name);
+                let is_optional = parameter.schema.optional || verb.optional.contains(&parameter.name);
+                assert!(is_set || is_word || is_optional, "{path}: {}", parameter.name);
+            }
+            assert!(verb.parameters().is_sorted_by_key(|parameter| parameter.name), "{path}");
+        }
+    }
 }

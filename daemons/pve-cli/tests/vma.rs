@@ -258,7 +258,7 @@ fn the_binary_tells_how_it_is_called() {
     let text = |output: &[u8]| String::from_utf8(output.to_vec()).unwrap();
     let help = run(&["--help"]);
     assert!(
-        help.status.success() && text(&help.stdout).contains("\n  vma     Look into, "),
+        help.status.success() && text(&help.stdout).contains("\n  vma         Look into, "),
         "{help:?}"
     );
     let tool = run(&["vma", "--help"]);

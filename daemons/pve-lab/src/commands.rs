@@ -165,7 +165,7 @@ fn end_guests(context: &Context, supervisor: &Supervisor) {
 }
 
 fn url(site: &Site) -> String {
-    format!("https://{}:8006", site.address)
+    format!("https://{}", SocketAddr::new(site.address, 8006))
 }
 
 /// A command for this lab, as its user can paste it.

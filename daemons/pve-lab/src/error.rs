@@ -45,7 +45,7 @@ pub(crate) enum LabError {
     Closed { directory: PathBuf, mode: u32 },
     #[error("the lab in '{}' is running already (pid {pid})", .root.display())]
     Running { root: PathBuf, pid: String },
-    #[error("{0} is no loopback address: a lab listens on one of 127.0.0.1 to 127.255.255.254")]
+    #[error("{0} is no loopback address: a lab listens on one of 127.0.0.1 to 127.255.255.254, or on ::1")]
     NotLoopback(IpAddr),
     #[error("port {port} of {address} is in use - {}{}", errno_text(.error), remedy(.free))]
     AddressInUse {
@@ -57,7 +57,7 @@ pub(crate) enum LabError {
     #[error("{address} is the address of another running lab{}", remedy(.free))]
     AddressTaken { address: IpAddr, free: Option<IpAddr> },
     #[error(
-        "no free loopback address: on each of 127.0.0.1 to 127.0.0.254 one of the ports 85, 3128, 8006 is in use.\n\
+        "no free loopback address: on each of 127.0.0.1 to 127.0.0.254, or on ::1 without IPv4, one of the ports 85, 3128, 8006 is in use.\n\
          Is a daemon listening on all addresses? See: ss -tlnp"
     )]
     NoAddress,
@@ -67,6 +67,8 @@ pub(crate) enum LabError {
     Site(#[from] pve_daemon::cli::SiteError),
     #[error("{0}")]
     LabFile(#[from] pve_daemon::lab::LabError),
+    #[error(transparent)]
+    Directory(#[from] pve_node::directories::DirectoryError),
     #[error("unable to prepare /etc/pve - {0}")]
     Tree(String),
     #[error("unable to make keys and certificates - {0}")]

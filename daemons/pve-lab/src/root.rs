@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 use pve_daemon::cli::{self, Options};
 use pve_daemon::lab::{self, Lab};
+use pve_daemon::loopback;
 use pve_schema::Site;
 use pve_schema::site::{Ids, Instance};
 
@@ -227,7 +228,7 @@ fn reserve_address(asked: Option<IpAddr>, known: Option<IpAddr>) -> Result<(IpAd
     let Some(address) = asked.or(known) else {
         return first_free().ok_or(LabError::NoAddress);
     };
-    if !matches!(address, IpAddr::V4(v4) if v4.is_loopback()) {
+    if !address.is_loopback() {
         return Err(LabError::NotLoopback(address));
     }
     let other = || first_free().map(|(free, _)| free);
@@ -247,16 +248,19 @@ fn reserve_address(asked: Option<IpAddr>, known: Option<IpAddr>) -> Result<(IpAd
     Ok((address, reservation))
 }
 
+/// Of IPv6, which a machine without IPv4 has alone, there is just one loopback address.
 fn first_free() -> Option<(IpAddr, UnixListener)> {
-    (1..=254)
-        .map(|last| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)))
-        .find_map(|address| {
-            let reservation = reserve(&format!("pve-lab/address/{address}"))?;
-            PORTS
-                .iter()
-                .all(|port| try_port(address, *port).is_ok())
-                .then_some((address, reservation))
-        })
+    let addresses: Vec<IpAddr> = match loopback::own() {
+        IpAddr::V4(_) => (1..=254).map(|last| Ipv4Addr::new(127, 0, 0, last).into()).collect(),
+        only @ IpAddr::V6(_) => vec![only],
+    };
+    addresses.into_iter().find_map(|address| {
+        let reservation = reserve(&format!("pve-lab/address/{address}"))?;
+        PORTS
+            .iter()
+            .all(|port| try_port(address, *port).is_ok())
+            .then_some((address, reservation))
+    })
 }
 
 fn try_port(address: IpAddr, port: u16) -> io::Result<()> {

@@ -1,53 +1,27 @@
 //! What is below a lab's root before the first daemon starts: what packages, tmpfiles and the installer make on a
 //! system. Things that are there stay as they are, but for owner and mode of directories.
 
-use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use pve_schema::site::Ids;
+use pve_node::directories::{self, Directory, OF_SUITE, Owner};
 use pve_schema::{Context, Site};
 
 use crate::error::LabError;
 
-/// Whose a directory is.
-#[derive(Debug, Clone, Copy)]
-enum Owner {
-    /// root:root.
-    Root,
-    /// root:www-data.
-    RootWeb,
-    /// www-data:www-data.
-    Web,
-}
-
-/// Directories with modes and owners (reference 01 §1.1, §1.10; hier(7) for the rest).
-const DIRECTORIES: [(&str, u32, Owner); 26] = [
-    ("/etc", 0o755, Owner::Root),
-    ("/etc/default", 0o755, Owner::Root),
-    ("/etc/network", 0o755, Owner::Root),
-    ("/run", 0o755, Owner::Root),
-    ("/run/lock", 0o1777, Owner::Root),
-    ("/run/pve", 0o750, Owner::RootWeb),
-    ("/run/pveproxy", 0o700, Owner::Web),
-    ("/run/qemu-server", 0o755, Owner::Root),
-    ("/tmp", 0o1777, Owner::Root),
-    ("/var", 0o755, Owner::Root),
-    ("/var/lib", 0o755, Owner::Root),
-    ("/var/lib/pve-cluster", 0o755, Owner::Root),
-    ("/var/lib/pve-manager", 0o755, Owner::Root),
-    ("/var/lib/vz", 0o755, Owner::Root),
-    ("/var/lib/vz/dump", 0o755, Owner::Root),
-    ("/var/lib/vz/images", 0o755, Owner::Root),
-    ("/var/lib/vz/snippets", 0o755, Owner::Root),
-    ("/var/lib/vz/template", 0o755, Owner::Root),
-    ("/var/lib/vz/template/cache", 0o755, Owner::Root),
-    ("/var/lib/vz/template/iso", 0o755, Owner::Root),
-    ("/var/log", 0o755, Owner::Root),
-    ("/var/log/pve", 0o755, Owner::Root),
-    ("/var/log/pve/tasks", 0o755, Owner::Root),
-    ("/var/log/pveproxy", 0o700, Owner::Web),
-    ("/var/tmp", 0o1777, Owner::Root),
-    ("/mnt", 0o755, Owner::Root),
+/// What every system has (hier(7)).
+const OF_SYSTEM: [Directory; 11] = [
+    Directory::ours("/etc", 0o755, Owner::Root),
+    Directory::ours("/etc/default", 0o755, Owner::Root),
+    Directory::ours("/etc/network", 0o755, Owner::Root),
+    Directory::ours("/run", 0o755, Owner::Root),
+    Directory::ours("/run/lock", 0o1777, Owner::Root),
+    Directory::ours("/tmp", 0o1777, Owner::Root),
+    Directory::ours("/var", 0o755, Owner::Root),
+    Directory::ours("/var/lib", 0o755, Owner::Root),
+    Directory::ours("/var/log", 0o755, Owner::Root),
+    Directory::ours("/var/tmp", 0o1777, Owner::Root),
+    Directory::ours("/mnt", 0o755, Owner::Root),
 ];
 
 /// Links, and where they lead: relative, so that they stay below the root.
@@ -58,8 +32,8 @@ pub(crate) fn prepare(context: &Context) -> Result<(), LabError> {
     let site = &context.site;
     // The modes below are meant as they are.
     let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    for (path, mode, owner) in DIRECTORIES {
-        make_directory(site, path, mode, owner)?;
+    for directories in [&OF_SYSTEM[..], &OF_SUITE[..]] {
+        directories::make(site, directories)?;
     }
     for (path, target) in LINKS {
         let link = site.path(path);
@@ -77,22 +51,6 @@ pub(crate) fn prepare(context: &Context) -> Result<(), LabError> {
     pve_node::updatecerts(context)
         .map(drop)
         .map_err(|error| LabError::Certificates(error.to_string()))
-}
-
-fn make_directory(site: &Site, path: &str, mode: u32, owner: Owner) -> Result<(), LabError> {
-    let directory = site.path(path);
-    std::fs::create_dir_all(&directory).map_err(LabError::file("create directory", &directory))?;
-    let ids = match owner {
-        Owner::Root => site.root_user,
-        Owner::RootWeb => Ids {
-            uid: site.root_user.uid,
-            gid: site.web_user.gid,
-        },
-        Owner::Web => site.web_user,
-    };
-    chown(&directory, Some(ids.uid), Some(ids.gid)).map_err(LabError::file("give away", &directory))?;
-    let permissions = std::fs::Permissions::from_mode(mode);
-    std::fs::set_permissions(&directory, permissions).map_err(LabError::file("set the mode of", &directory))
 }
 
 /// What an installer writes.

@@ -34,6 +34,7 @@ static PROGRAM: Program = Program {
     pid_file: "/run/pvedaemon.pid",
     run_as: RunAs::Root,
     prepare,
+    needs: pve_cfs::ready::needs,
     init,
     check,
     counters: &[

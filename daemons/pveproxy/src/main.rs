@@ -27,6 +27,7 @@ static PROGRAM: Program = Program {
     pid_file: "/run/pveproxy/pveproxy.pid",
     run_as: RunAs::WebUser,
     prepare: pve_daemon::service::prepare_web_run_directory,
+    needs: pve_cfs::ready::needs_of_web,
     init,
     check: examine,
     counters: &[&pve_http::counters::ALL],

@@ -44,6 +44,7 @@ static PROGRAM: Program = Program {
     pid_file: "/run/pvescheduler.pid",
     run_as: RunAs::Root,
     prepare,
+    needs: pve_cfs::ready::needs,
     init,
     check: pve_daemon::check::nothing,
     counters: &[&counters::ALL, &pve_task::counters::ALL],

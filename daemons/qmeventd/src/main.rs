@@ -22,6 +22,7 @@ static PROGRAM: Program = Program {
     pid_file: "/run/qmeventd.pid",
     run_as: RunAs::Root,
     prepare,
+    needs: pve_cfs::ready::needs,
     init,
     check: pve_daemon::check::nothing,
     counters: &[&pve_task::counters::ALL],

@@ -26,6 +26,7 @@ static PROGRAM: Program = Program {
     pid_file: "/run/pveproxy/spiceproxy.pid",
     run_as: RunAs::WebUser,
     prepare: pve_daemon::service::prepare_web_run_directory,
+    needs: pve_cfs::ready::needs,
     init,
     check,
     counters: &[&pve_http::counters::ALL],

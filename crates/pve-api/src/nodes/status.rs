@@ -1,4 +1,4 @@
-//! `GET /nodes/{node}/status` (reference 04 §14.4)
+//! `/nodes/{node}/status`: what the machine is doing (reference 04 §14.4), and turning it off (09 §8).
 
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
@@ -6,10 +6,13 @@ use std::time::Instant;
 use pve_cfs::Cfs;
 use pve_metrics::told::node;
 use pve_metrics::{Subject, ToldRecords};
+use pve_node::power::{self, Power};
 use pve_node::status::{self, BootInfo, CpuInfo, CpuMeter, CpuTimes, CpuUsage, FileSystem, Kernel, Memory};
-use pve_rest::{ApiError, ApiResult, Call, blocking};
+use pve_rest::{ApiError, ApiResult, Call, Reply, blocking};
 use pve_web_api::version::manager_version;
 use serde_json::{Value, json};
+
+use crate::access::audit;
 
 /// What this process measured; it lasts as long as the process.
 static METER: LazyLock<(Instant, Mutex<CpuMeter>)> = LazyLock::new(|| (Instant::now(), Mutex::default()));
@@ -21,6 +24,22 @@ pub(super) async fn read(call: Call) -> ApiResult {
             None => told(&call)?,
         };
         Ok::<_, ApiError>(Host::look().page(usage).into())
+    })
+    .await
+}
+
+/// `POST …/status`: reboots the machine, or turns it off. The guests are stopped by the unit that stops with it.
+pub(super) async fn command(call: Call) -> ApiResult {
+    audit::change(call, |call| {
+        let word = call.params.required("command");
+        let wrong = || {
+            ApiError::parameter(
+                "command",
+                format!("value '{word}' does not have a value in the enumeration"),
+            )
+        };
+        power::request(&call.context.site, Power::from_word(word).ok_or_else(wrong)?)?;
+        Ok(Reply::null())
     })
     .await
 }

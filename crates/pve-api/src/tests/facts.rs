@@ -38,3 +38,26 @@ fn cpu_flags_are_those_that_were_told() {
     );
     assert_eq!(first(&[("accel", "tcg"), ("arch", "aarch64")]), None);
 }
+
+#[test]
+fn services_are_unknown_without_systemd() {
+    let lab = Lab::new();
+    let rows = lab.get("aud@pve", "/nodes/{node}/services", &[]);
+    let ids: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["service"].as_str().unwrap())
+        .collect();
+    assert_eq!((ids.len(), ids[0], ids[22]), (23, "chrony", "systemd-timesyncd"));
+    assert!(ids.is_sorted());
+    let cron = json!({ "service": "cron", "name": "cron", "desc": "cron", "state": "unknown" });
+    assert!(rows.as_array().unwrap().contains(&cron));
+    let one = [("service", "cron")];
+    assert_eq!(lab.get("aud@pve", "/nodes/{node}/services/{service}/state", &one), cron);
+    let children = ["state", "start", "stop", "restart", "reload"].map(|name| json!({ "subdir": name }));
+    assert_eq!(
+        lab.get("aud@pve", "/nodes/{node}/services/{service}", &one),
+        json!(children)
+    );
+}

@@ -1,18 +1,67 @@
-//! What a shell offers after a daemon's name. `NAME completion bash` prints it; a package puts it where the shell looks.
+//! What a shell offers after a daemon's name. `NAME completion SHELL` prints it; a package puts it where the shell looks.
 
 use super::parse::{OPTIONS, VERBS};
 
 /// Options that only `start` takes.
 const OF_START: [&str; 2] = ["debug", "foreground"];
 
+/// A completion script for a shell: bash, fish or zsh.
+pub(super) fn script(name: &str, shell: &str) -> Option<String> {
+    match shell {
+        "bash" => Some(bash(name)),
+        "fish" => Some(fish(name)),
+        "zsh" => Some(zsh(name)),
+        _ => None,
+    }
+}
+
+fn verbs() -> String {
+    VERBS.iter().map(|(verb, _)| *verb).collect::<Vec<_>>().join(" ")
+}
+
+fn fish(name: &str) -> String {
+    let mut text =
+        format!("# Completion of {name} for fish, made by '{name} completion fish'.\ncomplete -c {name} -f\n");
+    text.push_str(&format!(
+        "complete -c {name} -n __fish_use_subcommand -a '{}'\n",
+        verbs()
+    ));
+    for option in OPTIONS {
+        let only = if OF_START.contains(&option) {
+            " -n '__fish_seen_subcommand_from start'"
+        } else {
+            ""
+        };
+        let value = if option == "root" {
+            " -x -a '(__fish_complete_directories)'"
+        } else {
+            ""
+        };
+        text.push_str(&format!("complete -c {name}{only} -l {option}{value}\n"));
+    }
+    text
+}
+
+fn zsh(name: &str) -> String {
+    let option = |option: &&str| match *option {
+        "root" => "'--root=[below which directory]:directory:_files -/'".to_owned(),
+        other => format!("'--{other}'"),
+    };
+    let options = OPTIONS.iter().map(option).collect::<Vec<_>>().join(" ");
+    format!(
+        "#compdef {name}\n# Completion of {name} for zsh, made by '{name} completion zsh'.\n\
+         _arguments '1:verb:({})' {options}\n",
+        verbs()
+    )
+}
+
 /// A completion script for bash.
-pub(super) fn bash(name: &str) -> String {
-    let verbs: Vec<&str> = VERBS.iter().map(|(verb, _)| *verb).collect();
+fn bash(name: &str) -> String {
     let options = |wanted: &dyn Fn(&str) -> bool| {
         let chosen = OPTIONS.iter().filter(|option| wanted(option));
         chosen.map(|option| format!("--{option}")).collect::<Vec<_>>().join(" ")
     };
-    let verbs = verbs.join(" ");
+    let verbs = verbs();
     let common = options(&|option| !OF_START.contains(&option));
     let all = options(&|_| true);
     format!(
@@ -53,6 +102,20 @@ mod tests {
         let output = Command::new("bash").args(["-c", &script]).output().unwrap();
         assert!(output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    #[test]
+    fn other_shells_get_all_verbs_and_options() {
+        for shell in ["fish", "zsh"] {
+            let script = script("pveproxy", shell).unwrap();
+            for (word, _) in VERBS {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+            for word in OPTIONS {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
+        assert_eq!(script("pveproxy", "csh"), None);
     }
 
     #[test]

@@ -52,8 +52,11 @@ pub fn main(program: &'static Program) -> ExitCode {
             return run(rest);
         }
     }
-    if arguments == ["completion", "bash"] {
-        print!("{}", completion::bash(program.name));
+    if let [verb, shell] = arguments.as_slice()
+        && verb == "completion"
+        && let Some(script) = shell.to_str().and_then(|shell| completion::script(program.name, shell))
+    {
+        print!("{script}");
         return ExitCode::SUCCESS;
     }
     match parse::command(program, &arguments) {
@@ -118,10 +121,7 @@ pub fn site(options: &Options) -> Result<Site, SiteError> {
     };
     Ok(Site {
         instance,
-        address: options
-            .address
-            .or(lab.address)
-            .unwrap_or(std::net::Ipv4Addr::LOCALHOST.into()),
+        address: options.address.or(lab.address).unwrap_or_else(crate::loopback::own),
         node,
         root_user: Ids { uid: 0, gid: 0 },
         web_user: privileges::lookup(WEB_USER)?,

@@ -211,6 +211,7 @@ mod tests {
         pid_file: "/run/pveproxy/pveproxy.pid",
         run_as: RunAs::WebUser,
         prepare: |_| Ok(()),
+        needs: crate::Needs::nothing,
         init: |_| -> Result<Service, _> { Err("unused".into()) },
         check: crate::check::nothing,
         counters: &[],

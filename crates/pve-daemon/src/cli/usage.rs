@@ -49,8 +49,8 @@ COMMANDS (a unique prefix will do)
   check     print what is wrong with the settings and the files that they name; exit status 1 if anything keeps the
             daemon from serving. Changes nothing; the daemon need not run. '--check' does the same
   help      print the usage, or that of one command: help [COMMAND] [--verbose]
-  completion bash
-            print a completion script for bash
+  completion SHELL
+            print a completion script for bash, fish or zsh
 
 OPTIONS of start
   --foreground      stay in the foreground and log to standard error

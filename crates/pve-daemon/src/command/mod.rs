@@ -153,7 +153,20 @@ impl Command {
     /// # Errors
     /// As [`Command::run`].
     pub fn run_lines(&self, on_line: &mut dyn FnMut(Stream, &str)) -> Result<Output, CommandError> {
-        let output = self.outcome_lines(on_line)?;
+        self.run_lines_once_ready(&mut |_| Ok(()), on_line)
+    }
+
+    /// As [`Command::run_lines`], but does something about the new process, whose number it is told, before that gets any
+    /// of its input.
+    ///
+    /// # Errors
+    /// As [`Command::run`], and what `ready` fails with; the process is ended then.
+    pub fn run_lines_once_ready(
+        &self,
+        ready: &mut dyn FnMut(u32) -> io::Result<()>,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Output, CommandError> {
+        let output = self.outcome_lines(ready, on_line)?;
         if output.status.success() {
             return Ok(output);
         }
@@ -177,10 +190,14 @@ impl Command {
     /// # Errors
     /// When it cannot be started, misses its deadline or writes too much.
     pub fn outcome(&self) -> Result<Output, CommandError> {
-        self.outcome_lines(&mut |_, _| ())
+        self.outcome_lines(&mut |_| Ok(()), &mut |_, _| ())
     }
 
-    fn outcome_lines(&self, on_line: &mut dyn FnMut(Stream, &str)) -> Result<Output, CommandError> {
+    fn outcome_lines(
+        &self,
+        ready: &mut dyn FnMut(u32) -> io::Result<()>,
+        on_line: &mut dyn FnMut(Stream, &str),
+    ) -> Result<Output, CommandError> {
         let stdin = if self.input.is_empty() {
             Stdio::null()
         } else {
@@ -201,7 +218,10 @@ impl Command {
                 command: self.to_string(),
                 source,
             })?;
-        let followed = self.follow(&mut child, on_line);
+        let followed = match ready(child.id()) {
+            Ok(()) => self.follow(&mut child, on_line),
+            Err(source) => Err(self.io(source)),
+        };
         // An ended child is only reaped by this; one that is still there has been given up on.
         if followed.is_err() {
             child::end(&mut child);
@@ -341,6 +361,30 @@ mod tests {
             .input(input)
             .run()
             .unwrap();
+    }
+
+    #[test]
+    fn a_process_waits_for_its_input_until_it_is_ready() {
+        let command = shell("read -r line; echo $$ $line", 10).input("go\n");
+        let mut pid = 0;
+        let output = command.run_lines_once_ready(
+            &mut |id| {
+                pid = id;
+                Ok(())
+            },
+            &mut |_, _| (),
+        );
+        assert_eq!(output.unwrap().stdout_text(), format!("{pid} go\n"));
+        let error = command.run_lines_once_ready(
+            &mut |id| {
+                pid = id;
+                Err(io::Error::other("not so"))
+            },
+            &mut |_, _| (),
+        );
+        assert!(matches!(error, Err(CommandError::Io { .. })));
+        let gone = kill(Pid::from_raw(pid.try_into().unwrap()), None);
+        assert_eq!(gone, Err(nix::errno::Errno::ESRCH));
     }
 
     #[test]

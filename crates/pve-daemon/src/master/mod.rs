@@ -20,6 +20,7 @@ mod pidfile;
 mod pulse;
 mod respawn;
 mod signals;
+mod waiting;
 mod worker;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -45,6 +46,7 @@ use pidfile::PidLock;
 use pulse::Pulse;
 use respawn::Respawn;
 use signals::Signals;
+use waiting::Outlook;
 use worker::Worker;
 
 /// How long workers may take to finish at a stop (reference 01 §1.4).
@@ -81,7 +83,7 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     let handover = handover::take()?;
     let fresh = handover.is_none();
     if fresh {
-        if !nix::unistd::geteuid().is_root() {
+        if !may_start(program.run_as, nix::unistd::geteuid().as_raw(), &site) {
             return Err("please run as root".into());
         }
         std::fs::create_dir_all(site.path("/run")).map_err(|error| errno_text(&error))?;
@@ -100,6 +102,9 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
         debug: mode.debug,
         inherited: inherited.into(),
     };
+    if fresh {
+        waiting::until_there(program, &start.context);
+    }
     let service = match (program.init)(&start) {
         Ok(service) => service,
         Err(error) => {
@@ -121,6 +126,11 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     }
     let families = count(program, &start.context, &service, &old, fresh);
     Master::new(program, start, service, pid_file, lock, old, families)?.serve()
+}
+
+/// Who may start a daemon: root, and a daemon of the web side also the web user itself, as a unit with `User=` does.
+fn may_start(run_as: RunAs, user: u32, site: &Site) -> bool {
+    user == 0 || run_as == RunAs::WebUser && user == site.web_user.uid
 }
 
 /// Forks; `true` in the child, which goes on without the terminal.
@@ -193,6 +203,7 @@ struct Master {
     families: Vec<&'static Family>,
     /// What systemd was last told of the workers.
     status: String,
+    outlook: Outlook,
 }
 
 impl Master {
@@ -209,6 +220,7 @@ impl Master {
         let notifier = Notifier::from_environment();
         Ok(Self {
             pulse: Pulse::new(notifier.watchdog_limit(), now),
+            outlook: Outlook::new(program, &start.context, now),
             program,
             start,
             service,
@@ -285,12 +297,14 @@ impl Master {
             .collect()
     }
 
-    /// Tells systemd once that all workers accept, and how many there are whenever that changes.
+    /// Tells systemd once that all workers accept, and how many there are, or what is missing, whenever that changes.
     fn announce(&mut self) {
-        let status = match self.old.len() {
+        self.outlook.look(self.program, &self.start.context, Instant::now());
+        let workers = match self.old.len() {
             0 => format!("{} worker(s)", self.workers.len()),
             old => format!("{} worker(s), {old} of before", self.workers.len()),
         };
+        let status = self.outlook.status(&workers);
         if !self.announced && self.all_ready() {
             self.announced = true;
             self.notifier.ready(&status);
@@ -336,7 +350,7 @@ impl Master {
         let watchdog = self.notifier.watchdog_interval().map(|_| self.next_watchdog);
         let missing = self.workers.len() < self.service.workers.max(1);
         let respawn = missing.then(|| self.respawn.not_before());
-        [watchdog, respawn, self.retire_old]
+        [watchdog, respawn, self.retire_old, self.outlook.next_look()]
             .into_iter()
             .flatten()
             .fold(self.pulse.next_look(), Instant::min)

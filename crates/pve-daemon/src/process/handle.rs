@@ -4,9 +4,11 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 /// A hold on a process, whether it lives or not.
@@ -52,6 +54,21 @@ impl Handle {
         Ok(())
     }
 
+    /// Waits until it has ended. It may be anybody's child.
+    ///
+    /// # Errors
+    /// When the kernel cannot wait.
+    pub fn wait(&self) -> io::Result<()> {
+        loop {
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
     /// The descriptor, which becomes readable when the process ends.
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.0
@@ -70,6 +87,7 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let handle = Handle::of(child.id()).unwrap();
         handle.signal(Signal::SIGKILL).unwrap();
+        handle.wait().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
         let gone = handle.signal(Signal::SIGKILL).unwrap_err();
         assert_eq!(gone.raw_os_error(), Some(libc::ESRCH));

@@ -19,7 +19,7 @@ pub use subject::subject;
 
 use std::time::{Duration, Instant};
 
-use pve_cfs::{Cfs, LockId};
+use pve_cfs::{Cfs, LockId, Stranger};
 use pve_schema::Context;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 
@@ -37,6 +37,8 @@ pub struct Report {
     pub created: Vec<String>,
     /// Why the node's certificate was made anew, if there was one before.
     pub renewed: Option<String>,
+    /// Nodes that have guests here and are none: this machine by its old name, for one. Nothing was done about them.
+    pub strangers: Vec<Stranger>,
 }
 
 impl Report {
@@ -51,6 +53,18 @@ impl Report {
 /// # Errors
 /// [`NodeError`]; what was made until then stays, and the next run goes on from there.
 pub fn updatecerts(context: &Context) -> Result<Report, NodeError> {
+    run(context, false)
+}
+
+/// The same, and makes the node's certificate anew in any case: `pvecm updatecerts --force`.
+///
+/// # Errors
+/// [`NodeError`]; what was made until then stays, and the next run goes on from there.
+pub fn renew_certificate(context: &Context) -> Result<Report, NodeError> {
+    run(context, true)
+}
+
+fn run(context: &Context, force: bool) -> Result<Report, NodeError> {
     let cfs = Cfs::new(context);
     if cfs.is_mounted() {
         wait_for_quorum(&cfs)?;
@@ -61,6 +75,7 @@ pub fn updatecerts(context: &Context) -> Result<Report, NodeError> {
         let mut run = Run {
             context,
             cfs: &cfs,
+            force,
             report: Report::default(),
         };
         run.ticket_key()?;
@@ -70,6 +85,7 @@ pub fn updatecerts(context: &Context) -> Result<Report, NodeError> {
         let new_authority = run.authority()?;
         run.node_certificate(new_authority)?;
         run.ssh_known_hosts()?;
+        run.strangers()?;
         Ok(run.report)
     })
 }
@@ -94,6 +110,8 @@ fn wait_for_quorum(cfs: &Cfs) -> Result<(), NodeError> {
 struct Run<'a> {
     context: &'a Context,
     cfs: &'a Cfs,
+    /// Whether the node's certificate is made anew even if it serves.
+    force: bool,
     report: Report,
 }
 
@@ -101,6 +119,15 @@ impl Run<'_> {
     fn write(&mut self, rel: &str, bytes: &[u8]) -> Result<(), NodeError> {
         self.cfs.write(rel, bytes)?;
         self.report.created.push(rel.to_owned());
+        Ok(())
+    }
+
+    /// Tells of guests that a change of the host's name left behind.
+    fn strangers(&mut self) -> Result<(), NodeError> {
+        self.report.strangers = self.cfs.strangers()?;
+        for stranger in &self.report.strangers {
+            log::warn!("{stranger}");
+        }
         Ok(())
     }
 

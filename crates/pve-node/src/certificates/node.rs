@@ -24,7 +24,8 @@ struct Identity {
     node: String,
     /// With the domain, if there is one.
     fqdn: Option<String>,
-    address: Option<IpAddr>,
+    /// Its addresses, at most; others use the first.
+    addresses: Vec<IpAddr>,
 }
 
 impl Run<'_> {
@@ -41,6 +42,8 @@ impl Run<'_> {
         if let Some(old) = &old {
             let reason = if new_authority {
                 Some("new CA".to_owned())
+            } else if self.force {
+                Some("it was asked for".to_owned())
             } else {
                 let key = rcgen::PublicKeyData::subject_public_key_info(&key);
                 why_renew(inspect(old).as_ref(), &authority, &key, &identity, self.context.now())
@@ -80,16 +83,19 @@ impl Run<'_> {
 
     fn identity(&self) -> Identity {
         let node = self.context.site.node.to_string();
-        let address = match self.cfs.node_address(&node) {
-            Ok(address) => Some(address),
+        let addresses = match self.cfs.node_addresses(&node) {
+            Ok(addresses) => addresses,
             Err(error) => {
                 // Upstream gives up here. A host that only knows itself as 127.0.1.1 can still serve by its name.
-                log::warn!("the node's certificate will not name an address: {error}");
-                None
+                log::warn!(
+                    "the node's certificate will not name an address: {error} - a line 'ADDRESS {node}' in /etc/hosts \
+                     tells it"
+                );
+                Vec::new()
             }
         };
         let fqdn = domain(&self.context.site).map(|domain| format!("{node}.{domain}"));
-        Identity { node, fqdn, address }
+        Identity { node, fqdn, addresses }
     }
 }
 
@@ -106,6 +112,11 @@ fn domain(site: &Site) -> Option<String> {
     search_domain(&resolv).map(str::to_owned)
 }
 
+/// Whether every certificate names an address.
+fn is_named(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
+}
+
 fn parameters(identity: &Identity) -> Result<CertificateParams, NodeError> {
     let fqdn = identity.fqdn.as_ref().unwrap_or(&identity.node);
     let mut name = DistinguishedName::new();
@@ -118,12 +129,8 @@ fn parameters(identity: &Identity) -> Result<CertificateParams, NodeError> {
         SanType::IpAddress(Ipv6Addr::LOCALHOST.into()),
         dns("localhost")?,
     ];
-    names.extend(
-        identity
-            .address
-            .filter(|address| *address != Ipv4Addr::LOCALHOST)
-            .map(SanType::IpAddress),
-    );
+    let first = identity.addresses.first().copied();
+    names.extend(first.filter(|address| !is_named(*address)).map(SanType::IpAddress));
     names.push(dns(&identity.node)?);
     if let Some(fqdn) = &identity.fqdn {
         names.push(dns(fqdn)?);
@@ -168,10 +175,9 @@ fn why_renew(
     if lacks_name(&identity.node) || identity.fqdn.as_ref().is_some_and(lacks_name) {
         return Some("the node's name has changed".to_owned());
     }
-    if identity
-        .address
-        .is_some_and(|address| !old.addresses.contains(&address))
-    {
+    // Whatever order the resolver tells them in, one of them is enough.
+    let addresses = &identity.addresses;
+    if !addresses.is_empty() && !addresses.iter().any(|address| old.addresses.contains(address)) {
         return Some("the node's address has changed".to_owned());
     }
     None
@@ -237,7 +243,7 @@ mod tests {
         let identity = Identity {
             node: "n1".to_owned(),
             fqdn: None,
-            address: Some("192.0.2.1".parse().unwrap()),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
         };
         let check = |old: &Inspected, identity: &Identity, now| why_renew(Some(old), &authority, b"key", identity, now);
         let good = inspected();
@@ -252,10 +258,15 @@ mod tests {
         };
         assert!(check(&good, &renamed, 0).is_some());
         let moved = Identity {
-            address: Some("192.0.2.2".parse().unwrap()),
+            addresses: vec!["192.0.2.2".parse().unwrap()],
             ..identity.clone()
         };
         assert!(check(&good, &moved, 0).is_some());
+        let another_order = Identity {
+            addresses: vec!["2001:db8::1".parse().unwrap(), "192.0.2.1".parse().unwrap()],
+            ..identity.clone()
+        };
+        assert_eq!(check(&good, &another_order, 0), None, "resolvers change their order");
         let own = Inspected {
             issuer: b"another".to_vec(),
             ..inspected()

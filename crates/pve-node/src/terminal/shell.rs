@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -27,6 +28,9 @@ const INHERITED: [&str; 5] = ["PATH", "USER", "HOME", "LANG", "LANGUAGE"];
 const GOODBYE: Duration = Duration::from_secs(3);
 /// How often that is looked at.
 const POLL: Duration = Duration::from_millis(20);
+
+/// How long a program may leave its terminal alone before that is the end.
+const REOPEN: Duration = Duration::from_secs(5);
 
 /// What the shell is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +171,8 @@ impl Task for ShellSpice {
 pub struct Program {
     terminal: File,
     child: Child,
+    /// Since when nobody has had the other side of the terminal.
+    hung_up: Option<Instant>,
 }
 
 impl Program {
@@ -191,13 +197,32 @@ impl Program {
         let flags = fcntl(&terminal, FcntlArg::F_GETFL).map_err(|errno| failed(errno.into()))?;
         let flags = OFlag::from_bits_truncate(flags) | OFlag::O_NONBLOCK;
         fcntl(&terminal, FcntlArg::F_SETFL(flags)).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { terminal, child })
+        Ok(Self {
+            terminal,
+            child,
+            hung_up: None,
+        })
     }
 }
 
 impl Read for Program {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.terminal.read(buffer)
+        let read = self.terminal.read(buffer);
+        // What Linux says when no program has the terminal. That need not be the end: `login` of util-linux hangs its
+        // terminal up and opens it again.
+        if !read
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(Errno::EIO as i32))
+        {
+            self.hung_up = None;
+            return read;
+        }
+        let since = *self.hung_up.get_or_insert_with(Instant::now);
+        if since.elapsed() < REOPEN && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(POLL);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        read
     }
 }
 
@@ -247,6 +272,46 @@ impl Drop for Program {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reads until a condition holds; what was read.
+    fn read_until(program: &mut Program, holds: impl Fn(&Program, &str) -> bool) -> String {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (mut text, mut buffer) = (String::new(), [0; 1024]);
+        while !holds(program, &text) {
+            assert!(Instant::now() < deadline, "{text}");
+            match program.read(&mut buffer) {
+                Ok(read) => text.push_str(&String::from_utf8_lossy(&buffer[..read])),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{text}"),
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn a_program_may_hang_its_terminal_up_and_open_it_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let gate = directory.path().join("gate");
+        let script =
+            "t=$(tty); exec <&- >&- 2>&-; until test -e \"$0\"; do :; done; exec <$t >$t 2>&1; echo back; read x";
+        let command = ["sh", "-c", script, gate.to_str().unwrap()].map(str::to_owned);
+        let mut program = Program::start(&command, SIZE).unwrap();
+        read_until(&mut program, |program, _| program.hung_up.is_some());
+        std::fs::write(&gate, "").unwrap();
+        read_until(&mut program, |program, text| {
+            text.contains("back") && program.hung_up.is_none()
+        });
+        // Its own end is one at once.
+        program.write_all(b"\n").unwrap();
+        let asked = Instant::now();
+        let mut rest = Vec::new();
+        while !matches!(
+            program.read(&mut [0; 1024]).map_err(|error| error.raw_os_error()),
+            Err(Some(_))
+        ) {
+            assert!(asked.elapsed() < REOPEN, "{rest:?}");
+            rest.push(0);
+        }
+    }
 
     /// Reference 09, vector 79.
     #[test]

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::accel;
 use crate::cleanup::{self, Scope};
-use crate::command::{self, Request, StartMode, ThrowAwayVars};
+use crate::command::{self, CommandLine, HostFacts, Request, StartMode, ThrowAwayVars};
 use crate::config::{MachineType, VmConfig};
 use crate::error::VmError;
 use crate::files;
@@ -41,6 +41,7 @@ use crate::network::{self, tap_name};
 use crate::process::{self, Process};
 use crate::qmp::{self, Qmp, QmpError};
 use crate::runtime::{self, Runtime};
+use crate::scope::{self, Limits};
 use crate::update;
 use crate::volumes;
 
@@ -171,29 +172,20 @@ fn prepare(
     journal.log(&format!("activating {} volume(s)", used.len()));
     volumes::activate(&storages, &used)?;
     let host = host::facts(site, vm, decision.accel)?;
-    let backings = backings::of(&storages, vm)?;
-    let mut request = Request {
-        site,
-        vmid,
-        vm,
-        host: &host,
-        backings: &backings,
-        mode: &StartMode::Cold,
-        forced_machine: options.machine.as_deref().and_then(MachineType::parse),
-        forced_cpu: options.force_cpu.as_deref(),
-        spice_port: None,
+    let spice = |request: &Request<'_>| match command::needs_spice(request) {
+        true => ports::reserve(context, ports::SPICE).map(Some),
+        false => Ok(None),
     };
-    if command::needs_spice(&request) {
-        request.spice_port = Some(ports::reserve(context, ports::SPICE)?);
-    }
-    let mut line = command::build(request)?;
+    let mut line = build(context, vmid, vm, options, (&storages, &host), spice)?;
     if options.paused {
         line.arguments.push("-S".to_owned());
     }
     for note in &line.notes {
         journal.log(&format!("NOTE: {note}"));
     }
-    note_limits(vm, journal);
+    if !pve_systemd::is_here(site) {
+        scope::note_unlimited(vm, journal);
+    }
     Ok(Prepared {
         program: line.program,
         arguments: line.arguments,
@@ -204,14 +196,54 @@ fn prepare(
     })
 }
 
-/// CPU limits live in a control group that this build does not make yet: the guest runs without them, and its user is
-/// told.
-fn note_limits(vm: VmConfig<'_>, journal: &mut dyn Journal) {
-    for key in ["cpulimit", "cpuunits"] {
-        if vm.get(key).is_some_and(|value| value != "0") {
-            journal.log(&format!("NOTE: '{key}' is not applied"));
-        }
-    }
+/// QEMU's command line.
+fn build<E>(
+    context: &Context,
+    vmid: VmId,
+    vm: VmConfig<'_>,
+    options: &Options,
+    (storages, host): (&Storages, &HostFacts),
+    spice: impl FnOnce(&Request<'_>) -> Result<Option<u16>, E>,
+) -> Result<CommandLine, VmError>
+where
+    VmError: From<E>,
+{
+    let backings = backings::of(storages, vm)?;
+    let mut request = Request {
+        site: &context.site,
+        vmid,
+        vm,
+        host,
+        backings: &backings,
+        mode: &StartMode::Cold,
+        forced_machine: options.machine.as_deref().and_then(MachineType::parse),
+        forced_cpu: options.force_cpu.as_deref(),
+        spice_port: None,
+    };
+    request.spice_port = spice(&request)?;
+    Ok(command::build(request)?)
+}
+
+/// The command line that a VM would be started with as its configuration, or that of a snapshot, is now. Nothing is made
+/// usable for it, and the port of a SPICE display is the first that there is.
+///
+/// # Errors
+/// There is no such VM or snapshot, and what would keep it from starting.
+pub fn command_line(context: &Context, vmid: VmId, snapshot: Option<&str>) -> Result<CommandLine, VmError> {
+    let config = files::load(context, vmid)?;
+    let section = match snapshot {
+        Some(name) => config.snapshot(name)?,
+        None => &config.main,
+    };
+    let vm = VmConfig::new(section);
+    let site = &context.site;
+    let decision = accel::decide(host::accel_setting(site), vm.flag("kvm", true), host::kvm_facts())?;
+    let host = host::facts(site, vm, decision.accel)?;
+    let storages = Storages::open(context)?;
+    let spice = |request: &Request<'_>| -> Result<Option<u16>, VmError> {
+        Ok(command::needs_spice(request).then_some(*ports::SPICE.start()))
+    };
+    build(context, vmid, vm, &Options::default(), (&storages, &host), spice)
 }
 
 fn limit(vm: VmConfig<'_>, options: &Options) -> Duration {
@@ -260,6 +292,7 @@ fn bring_up(
             vmid,
             &prepared.program,
             &prepared.arguments,
+            &Limits::of(VmConfig::new(&config.main)),
             prepared.limit,
             journal,
         )

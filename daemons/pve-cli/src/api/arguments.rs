@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use pve_contract::Method;
 use pve_schema::check;
-use pve_schema::schema::{Kind, Parameter, Schema};
+use pve_schema::schema::{Kind, Parameter, Schema, find_parameter};
 use serde_json::{Map, Value};
 
 use super::CallError;
@@ -103,17 +103,30 @@ pub(crate) enum Expected {
 impl Options {
     /// The names of all options, families without their index.
     pub(crate) fn parameters(self) -> impl Iterator<Item = &'static Parameter> {
-        let parameters = self.method.map_or(&[][..], |method| method.parameters);
-        parameters.iter().filter(move |parameter| match self.verb {
+        self.all().iter().filter(move |parameter| match self.verb {
             Some(verb) => verb.is_option(parameter.name),
             None => !parameter.in_path,
         })
     }
 
+    /// All parameters, also those that are no options.
+    fn all(self) -> &'static [Parameter] {
+        match (self.verb, self.method) {
+            (Some(verb), _) => verb.parameters(),
+            (None, Some(method)) => method.parameters,
+            (None, None) => &[],
+        }
+    }
+
+    /// A parameter, also one that is no option.
+    pub(crate) fn parameter(self, name: &str) -> Option<&'static Parameter> {
+        find_parameter(self.all(), name)
+    }
+
     /// The option of that name, or the only one whose name begins so; and its whole name.
     fn meaning(self, name: &str) -> Result<(String, Meaning), CallError> {
         let all: Vec<&Parameter> = self.parameters().collect();
-        let parameter = self.method.and_then(|method| method.parameter(name));
+        let parameter = self.parameter(name);
         if let Some(parameter) = parameter.filter(|found| all.iter().any(|known| std::ptr::eq(*known, *found))) {
             return Ok((name.to_owned(), Meaning::Parameter(parameter)));
         }
@@ -326,17 +339,22 @@ fn flag(word: Option<&str>) -> Result<bool, CallError> {
 /// # Errors
 /// There are too many or too few of them.
 pub(crate) fn take_positional(positional: &[Positional], into: &mut Arguments) -> Result<(), CallError> {
-    if into.words.len() > positional.len() {
+    let is_open = matches!(positional.last(), Some(Positional::Several(_)));
+    if into.words.len() > positional.len() && !is_open {
         return Err(CallError::TooMany);
     }
     let mut words = std::mem::take(&mut into.words).into_iter();
     for parameter in positional {
         match (words.next(), parameter) {
+            (Some(first), Positional::Several(name)) => {
+                let list: Vec<String> = [first].into_iter().chain(words.by_ref()).collect();
+                into.params.insert((*name).to_owned(), Value::String(list.join(",")));
+            }
             (Some(word), _) => {
                 into.params.insert(parameter.name().to_owned(), Value::String(word));
             }
             (None, Positional::Required(_)) => return Err(CallError::NotEnough),
-            (None, Positional::Optional(_)) => {}
+            (None, Positional::Optional(_) | Positional::Several(_)) => {}
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ use super::Local;
 use super::arguments::{Arguments, COMMON, Common, Expected, Options};
 use super::run::{leading_options, local};
 use super::usage::option_name;
-use super::verbs::{Entry, Found, Program, Verb};
+use super::verbs::{Entry, Found, Positional, Program, Verb};
 use crate::output::{FORMATS, Screen};
 
 /// The hidden verb that the scripts call with the words so far; the last one is being typed.
@@ -72,8 +72,12 @@ pub(crate) fn offer(program: &'static Program, words: &[String]) -> String {
     let Some((typed, before)) = words.split_last() else {
         return String::new();
     };
-    let mut offered = candidates(program, before, typed);
-    offered.retain(|candidate| candidate.starts_with(typed.as_str()));
+    begin_so(candidates(program, before, typed), typed)
+}
+
+/// Those that begin as what is typed does, a line each.
+pub(crate) fn begin_so(mut offered: Vec<String>, typed: &str) -> String {
+    offered.retain(|candidate| candidate.starts_with(typed));
     offered.sort();
     offered.dedup();
     offered.iter().map(|candidate| format!("{candidate}\n")).collect()
@@ -81,6 +85,9 @@ pub(crate) fn offer(program: &'static Program, words: &[String]) -> String {
 
 fn candidates(program: &'static Program, before: &[String], typed: &str) -> Vec<String> {
     let mut arguments = Arguments::new(Screen::default());
+    if let Some(verb) = program.only {
+        return in_verb(program, verb, before, typed, arguments);
+    }
     let begin = leading_options(before, &mut arguments).unwrap_or(0);
     let mut named = before.get(begin..).unwrap_or_default();
     let is_help = named.first().is_some_and(|word| word == "help");
@@ -121,12 +128,24 @@ fn in_verb(
     verb: &'static Verb,
     before: &[String],
     typed: &str,
-    mut arguments: Arguments,
+    arguments: Arguments,
 ) -> Vec<String> {
     let options = Options {
-        method: Some(verb.method()),
+        method: verb.method(),
         verb: Some(verb),
     };
+    in_options(program.name, options, verb.positional, before, typed, arguments)
+}
+
+/// Options, their values, and words without a name.
+pub(crate) fn in_options(
+    program: &'static str,
+    options: Options,
+    positional: &[Positional],
+    before: &[String],
+    typed: &str,
+    mut arguments: Arguments,
+) -> Vec<String> {
     // What is wrong so far is for the call to say.
     let _ = options.read(before, &mut arguments);
     let last = before.last().map(String::as_str).unwrap_or_default();
@@ -147,11 +166,24 @@ fn in_verb(
         let parameters = options.parameters().filter(|parameter| parameter.index_max.is_none());
         return parameters.map(option_name).chain(common()).collect();
     }
-    let word = verb.positional.get(arguments.words.len());
-    let parameter = word.and_then(|word| verb.method().parameter(word.name()));
+    let word = positional.get(arguments.words.len()).or_else(|| {
+        let last = positional.last();
+        last.filter(|word| matches!(word, Positional::Several(_)))
+    });
+    let parameter = word.and_then(|word| options.parameter(word.name()));
+    if parameter.is_some_and(|parameter| parameter.name == "vmid") {
+        return guests(program, &arguments);
+    }
     parameter
         .map(|parameter| values(program, parameter.schema, typed, &arguments))
         .unwrap_or_default()
+}
+
+/// The numbers of all guests.
+fn guests(program: &'static str, arguments: &Arguments) -> Vec<String> {
+    let local = local(program, arguments).ok();
+    let found = local.and_then(|local| listed(&local, id::GET_CLUSTER_RESOURCES, "vmid"));
+    found.unwrap_or_default()
 }
 
 fn booleans() -> Vec<String> {
@@ -159,7 +191,7 @@ fn booleans() -> Vec<String> {
 }
 
 /// The values that a parameter may have, of which something is known. In a list what is before the last comma stays.
-fn values(program: &'static Program, schema: &Schema, typed: &str, arguments: &Arguments) -> Vec<String> {
+fn values(program: &'static str, schema: &Schema, typed: &str, arguments: &Arguments) -> Vec<String> {
     if !schema.words.is_empty() {
         return schema.words.iter().map(|word| (*word).to_owned()).collect();
     }
@@ -171,7 +203,7 @@ fn values(program: &'static Program, schema: &Schema, typed: &str, arguments: &A
     };
     let known: Vec<String> = if format.words.is_empty() {
         let list = LISTS.iter().find(|(name, ..)| *name == format.name);
-        let found = list.and_then(|(_, method, key)| listed(&local(program.name, arguments).ok()?, *method, key));
+        let found = list.and_then(|(_, method, key)| listed(&local(program, arguments).ok()?, *method, key));
         found.unwrap_or_default()
     } else {
         format.words.iter().map(|word| (*word).to_owned()).collect()

@@ -6,6 +6,9 @@ use pve_daemon::cli::SiteError;
 use pve_rest::ApiError;
 use pve_schema::errno_text;
 
+use super::connect::ConnectError;
+use super::remote::RemoteError;
+
 /// What can go wrong with a command line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
@@ -50,6 +53,15 @@ pub(crate) enum CallError {
     /// There are more lines than secrets.
     #[error("several secrets are asked for: there must be one line for each")]
     SecretLines,
+    /// A file that was named.
+    #[error("unable to read '{path}' - {}", errno_text(error))]
+    File { path: String, error: io::Error },
+    /// Which other machine is meant, or as whom.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Another machine does not answer.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// The user ended it.
     #[error("interrupted")]
     Interrupted,

@@ -13,6 +13,7 @@ use pve_task::{TaskList, process, status};
 use serde_json::Value;
 use signal_hook::consts::SIGINT;
 
+use super::progress::Progress;
 use super::{CallError, signals};
 use crate::output::for_terminal;
 
@@ -42,16 +43,21 @@ pub(crate) fn follow(context: &Context, upid: &Upid, quiet: bool) -> Result<Stri
         is_on_terminal: io::stdout().is_terminal(),
     };
     let mut wanted = !quiet;
+    let mut progress = Progress::new(quiet);
     loop {
         // Looked at first: what comes between the log's end and the process's end is printed in the next round.
         let runs = process::is_running(upid);
         // Who has seen enough of the log does not end the task.
-        wanted = wanted && print(&log.next(!runs)?)?;
+        let text = log.next(!runs)?;
+        progress.speaks(&text);
+        wanted = wanted && print(&text)?;
         if !runs {
             break;
         }
+        progress.tick();
         std::thread::sleep(POLL_EVERY);
     }
+    drop(progress);
     pve_task::wait_for_ends(END_LIMIT);
     Ok(status::of_log(&path))
 }
@@ -83,7 +89,7 @@ impl<R: Read> Log<R> {
 }
 
 /// Prints; whether anybody reads it.
-fn print(text: &[u8]) -> Result<bool, CallError> {
+pub(super) fn print(text: &[u8]) -> Result<bool, CallError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),

@@ -13,20 +13,26 @@
 //! | [`verbs`] | the table, and finding a verb in it |
 //! | [`arguments`] | words to parameters |
 //! | [`usage`] | usage and help texts |
+//! | [`connect`], [`remote`] | another machine, and calls of its methods, for `pvesh` |
 //! | [`complete`] | what a shell offers after the words so far |
 //! | [`password`] | secrets that are typed or piped |
 //! | [`local`] | the call itself |
 //! | [`signals`] | what ends the program waits for the end of a call |
-//! | [`follow`] | the log of the task that a call started |
+//! | [`follow`], [`follow_remote`] | the log of the task that a call started, here and on another machine |
+//! | [`progress`] | that something goes on |
 //! | [`run`] | all of that for one command line |
 //! | [`error`] | what can go wrong |
 
 pub(crate) mod arguments;
 pub(crate) mod complete;
+pub(crate) mod connect;
 pub(crate) mod error;
 pub(crate) mod follow;
+pub(crate) mod follow_remote;
 pub(crate) mod local;
 mod password;
+mod progress;
+pub(crate) mod remote;
 pub(crate) mod run;
 mod signals;
 pub(crate) mod usage;
@@ -35,4 +41,6 @@ pub(crate) mod verbs;
 pub(crate) use error::CallError;
 pub(crate) use local::Local;
 pub(crate) use run::main;
-pub(crate) use verbs::{Action, Entry, Positional, Program, Prompt, Secret, Shown, Verb};
+pub(crate) use verbs::{
+    Action, Entry, HERE, Positional, Program, Prompt, Secret, Shown, Verb, Work, for_people, parameter,
+};

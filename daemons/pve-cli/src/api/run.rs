@@ -8,11 +8,13 @@ use log::LevelFilter;
 use pve_contract::MethodId;
 use pve_daemon::cli::{self, Options as SiteOptions};
 use pve_daemon::logging::{self, Target};
+use pve_rest::ApiError;
+use pve_schema::check;
 use pve_task::status;
 use serde_json::Value;
 
 use super::arguments::{Arguments, Options, take_positional};
-use super::verbs::{Action, Found, Program, Secret, Shown, Verb};
+use super::verbs::{Action, Found, LOCALHOST, Program, Secret, Shown, Verb};
 use super::{CallError, Local, complete, follow, local, password, signals, usage};
 use crate::output::{Screen, for_terminal};
 use crate::{FAILURE, set_umask};
@@ -65,6 +67,12 @@ fn dispatch(program: &'static Program, words: &[String]) -> Result<ExitCode, Fai
         }
     }
     let mut arguments = Arguments::new(Screen::of_stdout());
+    if let Some(verb) = program.only {
+        return match words {
+            [word] if word == "help" => said(print(&usage::help(program, &[], verb))),
+            _ => run(program, verb, &[], words, arguments),
+        };
+    }
     let begin = leading_options(words, &mut arguments).map_err(|error| Failed(format!("{error}\n")))?;
     if arguments.help {
         return said(print(&usage::whole(program)));
@@ -137,7 +145,7 @@ fn run(
     mut arguments: Arguments,
 ) -> Result<ExitCode, Failed> {
     let options = Options {
-        method: Some(verb.method()),
+        method: verb.method(),
         verb: Some(verb),
     };
     let result = options.read(words, &mut arguments).and_then(|()| {
@@ -162,6 +170,11 @@ pub(crate) fn local(name: &'static str, arguments: &Arguments) -> Result<Local, 
     if !nix::unistd::geteuid().is_root() {
         return Err(CallError::NotRoot);
     }
+    local_for_everybody(name, arguments)
+}
+
+/// The same as whoever calls.
+fn local_for_everybody(name: &'static str, arguments: &Arguments) -> Result<Local, CallError> {
     set_umask();
     signals::install()?;
     logging::init(name, Target::Syslog, LevelFilter::Info);
@@ -173,24 +186,48 @@ pub(crate) fn local(name: &'static str, arguments: &Arguments) -> Result<Local, 
 }
 
 fn call(program: &'static Program, verb: &'static Verb, mut arguments: Arguments) -> Result<ExitCode, CallError> {
-    let local = local(program.name, &arguments)?;
+    let local = match verb.everybody {
+        true => local_for_everybody(program.name, &arguments)?,
+        false => local(program.name, &arguments)?,
+    };
     ask_secrets(verb, &mut arguments)?;
     let style = &arguments.style;
     let mut params = arguments.params;
     for (name, value) in verb.fixed {
-        params.insert((*name).to_owned(), Value::from(*value));
+        // Handlers that write it down are told the name by which others know this node.
+        let value = match *value {
+            LOCALHOST => local.context().site.node.as_str(),
+            value => value,
+        };
+        params.insert((*name).to_owned(), Value::from(value));
     }
-    let method = verb.method();
-    let shown = match verb.action {
-        Action::Run(work) => work(&local, params, style)?,
-        Action::Call | Action::CallAndShow(_) => {
+    for (name, value) in verb.defaults {
+        params.entry(*name).or_insert_with(|| Value::from(*value));
+    }
+    for name in verb.files {
+        if let Some(Value::String(path)) = params.get_mut(*name) {
+            *path = std::fs::read_to_string(&*path).map_err(|error| CallError::File {
+                path: path.clone(),
+                error,
+            })?;
+        }
+    }
+    let shown = match (verb.action, verb.method()) {
+        (Action::Run(work), method) => {
+            if method.is_none() {
+                check::parameters(verb.parameters(), false, params.clone()).map_err(ApiError::from)?;
+            }
+            work(&local, params, style)?
+        }
+        (_, None) => Shown::Text(String::new()),
+        (action, Some(method)) => {
             let reply = local.call(method, params)?;
             if let Some(upid) = follow::task(local.context(), &reply.data) {
                 let ended = follow::follow(local.context(), &upid, style.quiet)?;
                 let code = if status::is_error(&ended) { FAILURE } else { 0 };
                 return Ok(ExitCode::from(code));
             }
-            match verb.action {
+            match action {
                 Action::CallAndShow(show) => show(reply.data, style),
                 _ => Shown::Data(reply.data, method.returns),
             }

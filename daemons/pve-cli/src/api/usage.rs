@@ -11,14 +11,15 @@ use super::verbs::{Entry, Found, Positional, Program, Verb};
 /// One verb's line: `pveum user add <userid> [OPTIONS]`.
 pub(crate) fn line(program: &Program, words: &[&str], verb: &'static Verb) -> String {
     let options = Options {
-        method: Some(verb.method()),
+        method: verb.method(),
         verb: Some(verb),
     };
-    let mut text = format!("{} {}", program.name, words.join(" "));
+    let mut text = [&[program.name], words].concat().join(" ");
     for word in verb.positional {
         text.push_str(&match word {
             Positional::Required(name) => format!(" <{name}>"),
             Positional::Optional(name) => format!(" [<{name}>]"),
+            Positional::Several(name) => format!(" [<{name}> ...]"),
         });
     }
     for parameter in options.parameters().filter(|parameter| is_required(verb, parameter)) {
@@ -30,18 +31,19 @@ pub(crate) fn line(program: &Program, words: &[&str], verb: &'static Verb) -> St
 
 fn is_required(verb: &Verb, parameter: &Parameter) -> bool {
     let is_asked = verb.secret(parameter.name).is_some_and(|secret| secret.always);
-    !parameter.schema.optional && !is_asked && !verb.optional.contains(&parameter.name)
+    let is_set = verb.defaults.iter().any(|(name, _)| *name == parameter.name);
+    !parameter.schema.optional && !is_asked && !is_set && !verb.optional.contains(&parameter.name)
 }
 
 /// A verb's whole help.
 pub(crate) fn help(program: &Program, words: &[&'static str], verb: &'static Verb) -> String {
     let mut text = format!("USAGE: {}\n\n  {}\n\n", line(program, words, verb), verb.about);
     let options = Options {
-        method: Some(verb.method()),
+        method: verb.method(),
         verb: Some(verb),
     };
     for word in verb.positional {
-        let schema = verb.method().parameter(word.name()).map(|parameter| parameter.schema);
+        let schema = verb.parameter(word.name()).map(|parameter| parameter.schema);
         text.push_str(&option(&format!("<{}>", word.name()), schema, ""));
     }
     for parameter in options.parameters() {
@@ -117,11 +119,14 @@ pub(crate) fn block(program: &Program, entries: &'static [Entry], words: &[&'sta
         "USAGE: {} <COMMAND> [ARGS] [OPTIONS]\n",
         [&[program.name], words].concat().join(" ")
     );
-    for (at, entry) in entries.iter().filter(|entry| entry.is_built()).enumerate() {
+    let mut is_apart = true;
+    for entry in entries.iter().filter(|entry| entry.is_built()) {
         // Groups stand apart.
-        if at == 0 || matches!(entry, Entry::Group(..)) || words.is_empty() {
+        let is_group = matches!(entry, Entry::Group(..));
+        if is_apart || is_group {
             text.push('\n');
         }
+        is_apart = is_group;
         lines(program, entry, words, &mut text);
     }
     if words.is_empty() {

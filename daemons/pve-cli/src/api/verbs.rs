@@ -1,12 +1,12 @@
 //! The table of a tool's verbs, and finding a verb in it.
 
 use pve_contract::{Method, MethodId};
-use pve_schema::schema::Schema;
+use pve_schema::schema::{Kind, Parameter, Schema, find_parameter};
 use serde_json::{Map, Value};
 
 use super::local::Local;
 use super::{CallError, run};
-use crate::output::Style;
+use crate::output::{Format, Style};
 
 /// A tool.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Program {
     pub(crate) about: &'static str,
     /// Its verbs.
     pub(crate) entries: &'static [Entry],
+    /// What it does, when it has no verbs: its words are this verb's.
+    pub(crate) only: Option<&'static Verb>,
 }
 
 /// A word of a command line's beginning.
@@ -37,20 +39,51 @@ pub(crate) struct Verb {
     pub(crate) name: &'static str,
     /// What it does, in a line.
     pub(crate) about: &'static str,
-    /// The method whose parameters are its options.
-    pub(crate) method: MethodId,
+    /// Whose parameters are its options.
+    pub(crate) target: Target,
     /// The parameters that are words without a name, in their order.
     pub(crate) positional: &'static [Positional],
     /// Parameters that the verb sets itself.
     pub(crate) fixed: &'static [(&'static str, &'static str)],
+    /// Parameters that the verb sets unless they are given.
+    pub(crate) defaults: &'static [(&'static str, &'static str)],
     /// Parameters that are no options of the verb.
     pub(crate) hidden: &'static [&'static str],
     /// Parameters that the method demands and the verb does not.
     pub(crate) optional: &'static [&'static str],
     /// Parameters that may be typed without being seen.
     pub(crate) secrets: &'static [Secret],
+    /// Parameters that are the content of files, whose names are typed.
+    pub(crate) files: &'static [&'static str],
+    /// Whether others than root may.
+    pub(crate) everybody: bool,
     /// What is done.
     pub(crate) action: Action,
+}
+
+/// Whose parameters a verb's options are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    /// A method's.
+    Method(MethodId),
+    /// The verb's own, sorted by name: the API has no such method.
+    Own(&'static [Parameter]),
+}
+
+/// What verbs set that are about this node.
+pub(crate) const HERE: &[(&str, &str)] = &[("node", LOCALHOST)];
+
+/// This node, whatever it is called.
+pub(crate) const LOCALHOST: &str = "localhost";
+
+/// A parameter of a verb's own.
+pub(crate) const fn parameter(name: &'static str, schema: &'static Schema) -> Parameter {
+    Parameter {
+        name,
+        index_max: None,
+        in_path: false,
+        schema,
+    }
 }
 
 /// A parameter that is a word without a name.
@@ -60,13 +93,15 @@ pub(crate) enum Positional {
     Required(&'static str),
     /// It may be missing.
     Optional(&'static str),
+    /// All words that are left; a list.
+    Several(&'static str),
 }
 
 impl Positional {
     /// The parameter's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Required(name) | Self::Optional(name) => name,
+            Self::Required(name) | Self::Optional(name) | Self::Several(name) => name,
         }
     }
 }
@@ -116,25 +151,78 @@ pub(crate) enum Shown {
     Text(String),
 }
 
+/// Anything.
+static ANY: Schema = Schema::of(Kind::Any);
+
+/// Words for people, the data for programs.
+pub(crate) fn for_people(style: &Style, data: Value, text: impl FnOnce(&Value) -> String) -> Shown {
+    match style.format {
+        Format::Text => Shown::Text(text(&data)),
+        _ => Shown::Data(data, &ANY),
+    }
+}
+
 impl Verb {
     /// A verb that calls a method, with nothing special about it: the base that tables spread from.
     pub(crate) const fn new(name: &'static str, about: &'static str, method: MethodId) -> Self {
         Self {
             name,
             about,
-            method,
+            target: Target::Method(method),
             positional: &[],
             fixed: &[],
+            defaults: &[],
             hidden: &[],
             optional: &[],
             secrets: &[],
+            files: &[],
+            everybody: false,
             action: Action::Call,
         }
     }
 
-    /// The method whose parameters are its options.
-    pub(crate) fn method(&self) -> &'static Method {
-        pve_contract::method(self.method)
+    /// A verb that calls no method.
+    pub(crate) const fn own(
+        name: &'static str,
+        about: &'static str,
+        parameters: &'static [Parameter],
+        work: Work,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            target: Target::Own(parameters),
+            positional: &[],
+            fixed: &[],
+            defaults: &[],
+            hidden: &[],
+            optional: &[],
+            secrets: &[],
+            files: &[],
+            everybody: false,
+            action: Action::Run(work),
+        }
+    }
+
+    /// The method that it calls, if it does.
+    pub(crate) fn method(&self) -> Option<&'static Method> {
+        match self.target {
+            Target::Method(id) => Some(pve_contract::method(id)),
+            Target::Own(_) => None,
+        }
+    }
+
+    /// All parameters, as words and as options.
+    pub(crate) fn parameters(&self) -> &'static [Parameter] {
+        match self.target {
+            Target::Method(id) => pve_contract::method(id).parameters,
+            Target::Own(parameters) => parameters,
+        }
+    }
+
+    /// The parameter of that name as it is typed, `net0` of a family.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&'static Parameter> {
+        find_parameter(self.parameters(), name)
     }
 
     /// Whether a parameter of the method is an option of the verb.
@@ -212,7 +300,7 @@ impl Entry {
     pub(crate) fn is_built(&self) -> bool {
         match self {
             Self::Group(_, entries) => entries.iter().any(Self::is_built),
-            Self::Verb(verb) => run::is_built(verb.method),
+            Self::Verb(verb) => verb.method().is_none_or(|method| run::is_built(method.id)),
             Self::Alias(..) => false,
         }
     }

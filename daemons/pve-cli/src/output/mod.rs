@@ -196,6 +196,20 @@ impl Style {
     }
 }
 
+/// `key: value` in a line each, sorted by key; what would break a line is `%`-encoded, as in files of `/etc/pve`.
+pub(crate) fn lines_of<'a, K: AsRef<str>>(members: impl IntoIterator<Item = (K, &'a Value)>) -> String {
+    let mut lines: Vec<(K, String)> = members
+        .into_iter()
+        .map(|(key, value)| (key, render::text(value, None)))
+        .collect();
+    lines.sort_by(|(one, _), (other, _)| one.as_ref().cmp(other.as_ref()));
+    let encoded = |text: &str| text.replace('\r', "%0D").replace('\n', "%0A");
+    lines
+        .iter()
+        .map(|(key, value)| format!("{}: {}\n", key.as_ref(), encoded(value)))
+        .collect()
+}
+
 /// The rows, if all are objects.
 fn objects(rows: &[Value]) -> Option<Vec<&Map<String, Value>>> {
     rows.iter().map(Value::as_object).collect()

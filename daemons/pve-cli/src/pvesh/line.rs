@@ -2,6 +2,8 @@
 
 use pve_contract::Verb;
 
+use crate::api::connect::Connection;
+
 /// What there is.
 pub(super) const USAGE: &str = "\
 USAGE: pvesh <COMMAND> <api_path> [OPTIONS]
@@ -20,6 +22,13 @@ USAGE: pvesh <COMMAND> <api_path> [OPTIONS]
   --noborder, --noheader <boolean>            tables without lines around them, without a header
   --quiet <boolean>                           print no result
   --root DIR                                  all built-in paths are below DIR: the directory of a lab
+
+  Before the command, to call another machine's methods, as whoever has a token may
+  --remote https://HOST[:PORT]                which machine; its port is 8006 unless it is told
+  --token-file FILE                           holds USER@REALM!TOKENID=SECRET; else the environment has it, as PVE_API_TOKEN
+  --ca-file FILE                              the certificate of the authority that vouches for the machine
+  --fingerprint SHA256                        of the machine's own certificate, instead
+  --insecure                                  believe any machine
 ";
 
 /// What is to be done.
@@ -61,7 +70,7 @@ impl Command {
         }
     }
 
-    fn find(word: &str) -> Option<Self> {
+    pub(super) fn find(word: &str) -> Option<Self> {
         let exact = COMMANDS.iter().find(|(name, _)| *name == word);
         let mut beginning = COMMANDS
             .iter()
@@ -84,29 +93,76 @@ pub(super) struct Line {
     pub(super) words: Vec<String>,
     /// Whether the result is not wanted.
     pub(super) without_output: bool,
+    /// Which machine is asked.
+    pub(super) connection: Connection,
+}
+
+/// What stands before the command, in any order.
+#[derive(Debug, Default)]
+pub(super) struct Leading {
+    without_output: bool,
+    /// The directory of a lab, as the other tools have it.
+    pub(super) root: Vec<String>,
+    pub(super) connection: Connection,
+}
+
+impl Leading {
+    /// Takes the options; the words behind them.
+    pub(super) fn take<'a>(&mut self, mut words: &'a [String]) -> Result<&'a [String], String> {
+        while let Some((word, rest)) = words.split_first() {
+            let Some(option) = word.strip_prefix('-') else { break };
+            let option = option.strip_prefix('-').unwrap_or(option);
+            let (name, attached) = match option.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (option, None),
+            };
+            words = rest;
+            match name {
+                "nooutput" => self.without_output = true,
+                // Calls for other nodes are not passed on in any case.
+                "noproxy" => {}
+                _ => {
+                    let known = Connection::OPTIONS.iter().find(|(known, _)| *known == name);
+                    let takes_value = match (name, known) {
+                        ("root", _) => true,
+                        (_, Some((_, takes_value))) => *takes_value,
+                        _ => return Err(format!("Unknown option: {name}\n400 unable to parse option\n{USAGE}")),
+                    };
+                    let value = match (takes_value, attached, rest.split_first()) {
+                        (false, ..) => String::new(),
+                        (true, Some(value), _) => value,
+                        (true, None, Some((value, rest))) => {
+                            words = rest;
+                            value.clone()
+                        }
+                        (true, None, None) => {
+                            return Err(format!(
+                                "Option {name} requires an argument\n400 unable to parse option\n{USAGE}"
+                            ));
+                        }
+                    };
+                    if name == "root" {
+                        self.root = vec!["--root".to_owned(), value];
+                    } else {
+                        self.connection.set(name, value);
+                    }
+                }
+            }
+        }
+        Ok(words)
+    }
 }
 
 impl Line {
     /// Understands a command line; the error is all that goes to standard error.
     pub(super) fn read(words: &[String]) -> Result<Self, String> {
-        let mut words = words.to_vec();
-        let mut first = |name: &str| {
-            let is_there = words.first().is_some_and(|word| word == name);
-            if is_there {
-                words.remove(0);
-            }
-            is_there
-        };
-        let mut without_output = first("--nooutput");
-        // Calls for other nodes are not passed on in any case.
-        first("--noproxy");
-        without_output = first("--nooutput") || without_output;
-        // The directory of a lab may stand first, as with the other tools.
-        let root = if words.first().is_some_and(|word| word == "--root") {
-            words.drain(..words.len().min(2)).collect()
-        } else {
-            Vec::new()
-        };
+        let mut leading = Leading::default();
+        let words = leading.take(words)?;
+        let Leading {
+            without_output,
+            root,
+            connection,
+        } = leading;
         let Some((word, rest)) = words.split_first() else {
             return Err(format!("ERROR: no command specified\n{USAGE}"));
         };
@@ -125,6 +181,7 @@ impl Line {
             path: format!("/{}", path.trim_start_matches('/')),
             words: [root, words].concat(),
             without_output,
+            connection,
         })
     }
 }
@@ -197,6 +254,29 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok((command, path.to_owned(), words.to_owned())), "{text}");
         }
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let line = Line::read(&words(
+            "--remote=n1 -root /r --nooutput --insecure get /nodes --fingerprint x",
+        ))
+        .unwrap();
+        let expected = Connection {
+            remote: Some("n1".to_owned()),
+            insecure: true,
+            ..Connection::default()
+        };
+        assert_eq!((line.connection, line.without_output), (expected, true));
+        // Behind the command a name is the method's.
+        assert_eq!(line.words, words("--root /r --fingerprint x"));
+        assert!(
+            Line::read(&words("--remote"))
+                .unwrap_err()
+                .starts_with("Option remote requires an argument\n")
+        );
+        assert!(
+            Line::read(&words("--secret x get /"))
+                .unwrap_err()
+                .starts_with("Unknown option: secret\n")
+        );
         assert!(
             read("")
                 .unwrap_err()

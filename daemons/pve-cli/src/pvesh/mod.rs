@@ -3,29 +3,32 @@
 //! | module | holds |
 //! |---|---|
 //! | [`line`] | a command line: what is to be done with which path |
+//! | [`machine`] | this machine, or another one that is asked through its `pveproxy` |
 //! | [`show`] | `ls` and `usage` |
+//! | [`complete`] | what a shell offers after the words so far |
 //!
-//! Not here: methods of other nodes, which upstream calls by ssh.
+//! Not here: methods of other nodes, which upstream calls by ssh; `--remote` reaches them.
 
+mod complete;
 mod line;
+mod machine;
 mod show;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::process::ExitCode;
 
 use pve_contract::{Route, route};
-use pve_rest::{Download, Reply};
-use serde_json::Value;
 
+use crate::api::CallError;
 use crate::api::arguments::{Arguments, Options};
-use crate::api::run::{Failed, end, local, print};
-use crate::api::{CallError, Local, follow};
+use crate::api::run::{Failed, end, print};
 use crate::output::Screen;
 use line::{Command, Line, USAGE};
+use machine::{Answer, Machine};
 
 /// What it is for, in a line.
-pub(crate) const ABOUT: &str = "The API by its paths: get, create, set, delete, ls, usage";
+pub(crate) const ABOUT: &str = "The API by its paths, here and on other machines";
 
 /// What the tool is called.
 const NAME: &str = "pvesh";
@@ -45,6 +48,9 @@ pub(crate) fn main(words: Vec<OsString>) -> ExitCode {
 fn dispatch(words: &[String]) -> Result<ExitCode, Failed> {
     let failed = |error: CallError| Failed(format!("{error}\n"));
     match words.first().map(String::as_str) {
+        Some(crate::api::complete::VERB) => {
+            return print(&complete::offer(words.get(1..).unwrap_or_default())).map_err(failed);
+        }
         Some("--help" | "-h" | "-?") => return print(USAGE).map_err(failed),
         Some("--version" | "-V") => {
             return print(&format!("{NAME} {}\n", env!("CARGO_PKG_VERSION"))).map_err(failed);
@@ -72,8 +78,8 @@ fn list(line: &Line) -> Result<ExitCode, CallError> {
     if !arguments.words.is_empty() {
         return Err(CallError::TooMany);
     }
-    let local = local(NAME, &arguments)?;
-    print(&show::children(&local, &line.path, &arguments.style)?)
+    let machine = Machine::of(line, &arguments)?;
+    print(&show::children(&machine, &line.path, &arguments.style)?)
 }
 
 fn call(line: &Line) -> Result<ExitCode, Failed> {
@@ -107,31 +113,22 @@ fn run(line: &Line, route: Route) -> Result<ExitCode, CallError> {
     if !arguments.words.is_empty() {
         return Err(CallError::TooMany);
     }
-    let local = local(NAME, &arguments)?;
+    let machine = Machine::of(line, &arguments)?;
     let style = &mut arguments.style;
     style.quiet = style.quiet || line.without_output;
-    let Reply { data, download, .. } = local.call_route(route, arguments.params)?;
-    if let Some(download) = download {
-        return send(download, style.quiet);
-    }
-    follow_task(&local, &data, style.quiet)?;
+    let data = match machine.call(route, &line.path, arguments.params)? {
+        Answer::Data(data) => data,
+        Answer::File(_) if style.quiet => return Ok(ExitCode::SUCCESS),
+        Answer::File(mut content) => return send(&mut content),
+    };
+    machine.follow(&data, style.quiet)?;
     print(&style.print(&data, method.returns))
 }
 
-/// Prints the log of the task that a call started. How it ends is in the log; that it was started is what was asked for.
-fn follow_task(local: &Local, data: &Value, quiet: bool) -> Result<(), CallError> {
-    if let Some(upid) = follow::task(local.context(), data) {
-        follow::follow(local.context(), &upid, quiet)?;
-    }
-    Ok(())
-}
-
 /// Prints a file that is answered instead of data.
-fn send(download: Download, quiet: bool) -> Result<ExitCode, CallError> {
-    if !quiet {
-        let mut stdout = io::stdout().lock();
-        io::copy(&mut download.content.into_reader(), &mut stdout)?;
-        stdout.flush()?;
-    }
+fn send(content: &mut dyn Read) -> Result<ExitCode, CallError> {
+    let mut stdout = io::stdout().lock();
+    io::copy(content, &mut stdout)?;
+    stdout.flush()?;
     Ok(ExitCode::SUCCESS)
 }

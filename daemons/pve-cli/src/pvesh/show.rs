@@ -5,25 +5,17 @@ use pve_schema::schema::{Kind, Schema};
 use serde_json::{Map, Value, json};
 
 use super::line::{COMMANDS, Command, Line};
+use super::machine::{Answer, Machine};
 use crate::api::run::Failed;
-use crate::api::{CallError, Local, usage};
+use crate::api::{CallError, usage};
 use crate::output::{Format, Style, TableColumn};
 
 /// Rows of any kind.
 static ANY: Schema = Schema::of(Kind::Any);
 
 /// What is below a path: what can be done with it, and its name.
-pub(super) fn children(local: &Local, path: &str, style: &Style) -> Result<String, CallError> {
-    let index = route(Verb::Get, path).ok();
-    let key = index.as_ref().and_then(|route| route.method.returns.child_key());
-    let (Some(index), Some(key)) = (index, key) else {
-        return Err(CallError::NoIndex(path.to_owned()));
-    };
-    let data = local.call_route(index, Map::new())?.data;
-    let rows = data.as_array().into_iter().flatten();
-    let mut names: Vec<String> = rows.filter_map(|row| name(row.get(key)?)).collect();
-    names.sort();
-    names.dedup();
+pub(super) fn children(machine: &Machine, path: &str, style: &Style) -> Result<String, CallError> {
+    let names = names(machine, path)?;
     let path = path.trim_end_matches('/');
     let rows: Vec<[String; 2]> = names
         .into_iter()
@@ -40,6 +32,24 @@ pub(super) fn children(local: &Local, path: &str, style: &Style) -> Result<Strin
         .iter()
         .map(|[capabilities, name]| json!({ "capabilities": capabilities, "name": name }));
     Ok(style.print(&rows.collect(), &ANY))
+}
+
+/// The names of what is below a path, sorted.
+pub(super) fn names(machine: &Machine, path: &str) -> Result<Vec<String>, CallError> {
+    let index = route(Verb::Get, path).ok();
+    let key = index.as_ref().and_then(|route| route.method.returns.child_key());
+    let (Some(index), Some(key)) = (index, key) else {
+        return Err(CallError::NoIndex(path.to_owned()));
+    };
+    let data = match machine.call(index, path, Map::new())? {
+        Answer::Data(data) => data,
+        Answer::File(_) => Value::Null,
+    };
+    let rows = data.as_array().into_iter().flatten();
+    let mut names: Vec<String> = rows.filter_map(|row| name(row.get(key)?)).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 fn name(value: &Value) -> Option<String> {

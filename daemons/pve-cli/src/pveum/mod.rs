@@ -14,6 +14,7 @@ use Positional::{Optional, Required};
 pub(crate) static PROGRAM: Program = Program {
     name: "pveum",
     about: "Users, rights and realms: who may do what.",
+    only: None,
     entries: &[
         Entry::Group("acl", ACL),
         Entry::Group("group", GROUP),

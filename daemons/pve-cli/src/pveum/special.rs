@@ -4,22 +4,10 @@ use pve_access::tfa::change;
 use pve_contract::id;
 use pve_rest::ApiError;
 use pve_schema::ids::UserId;
-use pve_schema::schema::{Kind, Schema};
 use serde_json::{Map, Value, json};
 
-use crate::api::{CallError, Local, Shown};
-use crate::output::{Format, Style, TableColumn};
-
-/// Anything.
-static ANY: Schema = Schema::of(Kind::Any);
-
-/// Rows for people, the data for programs.
-fn shown(style: &Style, data: Value, table: impl FnOnce(&Value) -> String) -> Shown {
-    match style.format {
-        Format::Text => Shown::Text(table(&data)),
-        _ => Shown::Data(data, &ANY),
-    }
-}
+use crate::api::{CallError, Local, Shown, for_people};
+use crate::output::{Style, TableColumn};
 
 /// The ticket alone, which is what scripts want.
 pub(super) fn ticket(data: Value, style: &Style) -> Shown {
@@ -28,7 +16,7 @@ pub(super) fn ticket(data: Value, style: &Style) -> Shown {
             "second factor needed: log in again with --otp, or with the answer as password and --tfa-challenge TICKET"
         );
     }
-    shown(style, data, |data| {
+    for_people(style, data, |data| {
         let ticket = data.get("ticket").and_then(Value::as_str);
         ticket.map(|ticket| format!("{ticket}\n")).unwrap_or_default()
     })
@@ -36,7 +24,7 @@ pub(super) fn ticket(data: Value, style: &Style) -> Shown {
 
 /// Paths and the privileges that are held on them, a privilege in a line.
 pub(super) fn permissions(data: Value, style: &Style) -> Shown {
-    shown(style, data, |data| {
+    for_people(style, data, |data| {
         let empty = Map::new();
         let mut paths: Vec<_> = data.as_object().unwrap_or(&empty).iter().collect();
         paths.sort_by_key(|(path, _)| path.as_str());
@@ -93,7 +81,7 @@ pub(super) fn list_factors(local: &Local, params: Map<String, Value>, style: &St
             users.retain(|row| row.get("userid").is_some_and(|known| known == user));
         }
     }
-    Ok(shown(style, users, |users| {
+    Ok(for_people(style, users, |users| {
         let rows = users.as_array().into_iter().flatten().flat_map(factor_rows);
         let columns = ["User", "Type", "ID", "Description", "Enabled", "Locked"];
         let rows: Vec<_> = rows.collect();

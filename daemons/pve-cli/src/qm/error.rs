@@ -2,18 +2,15 @@
 
 use std::io;
 
-use pve_daemon::cli::SiteError;
 use pve_qemu::console::vnc::VncError;
 use pve_qemu::error::VmError;
 use pve_qemu::files::FileError;
-use pve_schema::errno_text;
+use pve_schema::ids::VmId;
+use pve_schema::{Failure, errno_text};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QmError {
-    /// There is no such root directory.
-    #[error(transparent)]
-    Site(#[from] SiteError),
     /// The VM's configuration.
     #[error(transparent)]
     File(#[from] FileError),
@@ -38,4 +35,9 @@ pub(crate) enum QmError {
     /// Standard input or output.
     #[error("connection failed - {}", errno_text(.0))]
     Io(#[from] io::Error),
+    /// It was waited for in vain.
+    #[error("VM {0} still running - got timeout")]
+    StillRunning(VmId),
 }
+
+impl Failure for QmError {}

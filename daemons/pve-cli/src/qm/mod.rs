@@ -1,176 +1,284 @@
-//! `qm`: consoles of this node's VMs on standard input and output (reference 06b §13). Other nodes of a cluster reach them
-//! by ssh with these commands; `terminal` is for people, too.
+//! `qm`: virtual machines of this node.
 //!
-//! Not here: everything else that the API does with VMs.
+//! | module | holds |
+//! |---|---|
+//! | here | the table: power, configuration, disks, snapshots, other nodes |
+//! | [`guest`] | the table of what is asked of the agent in the guest |
+//! | [`show`] | how lists and configurations are printed |
+//! | [`state`] | verbs that no method has: `status`, `unlock`, `wait`, `showcmd`, `rescan` |
+//! | [`console`] | verbs that connect standard input and output to a machine: `terminal`, `vncproxy` |
+//! | [`error`] | what can go wrong with these |
+//!
+//! Not here: `cleanup`, which `qmeventd` does itself; `mtunnel`, `nbdstop` and the imports, which need what is not built.
 
+mod console;
 mod error;
+mod guest;
+mod show;
+mod state;
 
-use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use Positional::{Optional, Required};
+use pve_contract::id;
 
-use clap::{Parser, Subcommand};
-use pve_daemon::cli::{self, Options};
-use pve_node::console::stdio;
-use pve_qemu::config::VmConfig;
-use pve_qemu::console::{serial, vnc};
-use pve_qemu::error::VmError;
-use pve_qemu::{files, power};
-use pve_schema::Context;
-use pve_schema::ids::VmId;
+use crate::api::{Action, Entry, HERE, Positional, Program, Verb};
 
-use error::QmError;
+/// The tool.
+pub(crate) static PROGRAM: Program = Program {
+    name: "qm",
+    about: "Virtual machines of this node.",
+    entries: ENTRIES,
+    only: None,
+};
 
-/// What ends a terminal unless another key is chosen.
-const ESCAPE: &str = "^O";
+const VMID: &[Positional] = &[Required("vmid")];
+const SNAPSHOT: &[Positional] = &[Required("vmid"), Required("snapname")];
 
-/// Consoles of virtual machines
-#[derive(Debug, Parser)]
-#[command(name = "qm", version, propagate_version = true, arg_required_else_help = true)]
-#[command(after_help = "EXAMPLES\n  \
-    qm terminal 100\n  \
-    qm terminal 100 -iface serial1 -escape '^]'\n  \
-    LC_PVE_TICKET=secret qm vncproxy 100\n\n\
-    Options may have one dash or two. The exit code is 0 when all went well, and 255 when not.")]
-pub(crate) struct Cli {
-    /// The directory of a lab; / is the machine's own instance
-    #[arg(long, value_name = "DIR", global = true)]
-    root: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Show a serial port of a running VM, for one at a time
-    Terminal {
-        /// The VM
-        #[arg(value_name = "VMID")]
-        vmid: VmId,
-        /// Which port, if not the one that is the display, or the first
-        #[arg(long, value_name = "PORT", value_parser = ["serial0", "serial1", "serial2", "serial3"])]
-        iface: Option<String>,
-        /// The key that ends it: ^ and a character, or 0 for none
-        #[arg(long, value_name = "KEY", default_value = ESCAPE, value_parser = parse_escape)]
-        escape: Escape,
-    },
-    /// Set the password of a VM's display, from LC_PVE_TICKET, and connect it: VNC on standard input and output
-    Vncproxy {
-        /// The VM
-        #[arg(value_name = "VMID")]
-        vmid: VmId,
-    },
-}
-
-/// What ends a terminal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Escape {
-    key: Option<u8>,
-    name: String,
-}
-
-/// `^X` is the control character, `0` none.
-fn parse_escape(text: &str) -> Result<Escape, String> {
-    let key = match text.as_bytes() {
-        b"0" => None,
-        // Letters and @ [ \ ] ^ _ have one.
-        [b'^', key] if matches!(key.to_ascii_uppercase(), b'@'..=b'_') => Some(key.to_ascii_uppercase() & 0x1f),
-        _ => return Err("neither 0 nor ^ and a character".to_owned()),
-    };
-    Ok(Escape {
-        key,
-        name: text.to_owned(),
-    })
-}
-
-/// Runs the tool.
-pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
-    let words = std::iter::once(OsString::from("qm")).chain(arguments.iter().map(|word| two_dashes(word)));
-    let cli = match Cli::try_parse_from(words) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { crate::FAILURE } else { 0 });
-        }
-    };
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(crate::FAILURE)
-        }
+/// A verb about one machine of this node.
+const fn of_vm(name: &'static str, about: &'static str, method: pve_contract::MethodId) -> Verb {
+    Verb {
+        positional: VMID,
+        fixed: HERE,
+        ..Verb::new(name, about, method)
     }
 }
 
-/// `-iface` is `--iface`.
-fn two_dashes(word: &OsStr) -> OsString {
-    let is_long = |text: &str| text.len() > 2 && text.starts_with('-') && !text.starts_with("--");
-    match word.to_str().filter(|text| is_long(text)) {
-        Some(text) => format!("-{text}").into(),
-        None => word.to_owned(),
+/// A verb about one machine that calls no method.
+const fn own(
+    name: &'static str,
+    about: &'static str,
+    parameters: &'static [pve_schema::schema::Parameter],
+    work: crate::api::Work,
+) -> Verb {
+    Verb {
+        positional: VMID,
+        ..Verb::own(name, about, parameters, work)
     }
 }
 
-fn run(cli: &Cli) -> Result<(), QmError> {
-    let context = Context::new(cli::site(&Options {
-        root: cli.root.clone(),
-        ..Options::default()
-    })?);
-    match &cli.command {
-        Command::Terminal { vmid, iface, escape } => terminal(&context, *vmid, iface.as_deref(), escape),
-        Command::Vncproxy { vmid } => vnc_proxy(&context, *vmid),
-    }
-}
+const ENTRIES: &[Entry] = &[
+    Entry::Verb(CLONE),
+    Entry::Group("cloudinit", CLOUDINIT),
+    Entry::Verb(Verb {
+        action: Action::CallAndShow(show::config),
+        ..of_vm(
+            "config",
+            "Print the configuration, with what waits for the next start",
+            id::GET_NODES_NODE_QEMU_VMID_CONFIG,
+        )
+    }),
+    Entry::Verb(of_vm(
+        "create",
+        "Make a machine, or restore one from a backup",
+        id::POST_NODES_NODE_QEMU,
+    )),
+    Entry::Verb(Verb {
+        positional: SNAPSHOT,
+        ..of_vm(
+            "delsnapshot",
+            "Delete a snapshot",
+            id::DELETE_NODES_NODE_QEMU_VMID_SNAPSHOT_SNAPNAME,
+        )
+    }),
+    Entry::Verb(of_vm(
+        "destroy",
+        "Destroy a machine and all of its disks",
+        id::DELETE_NODES_NODE_QEMU_VMID,
+    )),
+    Entry::Group("disk", DISK),
+    Entry::Group("guest", guest::ENTRIES),
+    Entry::Verb(Verb {
+        action: Action::CallAndShow(show::list),
+        fixed: HERE,
+        ..Verb::new("list", "List the machines of this node", id::GET_NODES_NODE_QEMU)
+    }),
+    Entry::Verb(of_vm(
+        "listsnapshot",
+        "List the snapshots of a machine",
+        id::GET_NODES_NODE_QEMU_VMID_SNAPSHOT,
+    )),
+    Entry::Verb(Verb {
+        positional: &[Required("vmid"), Required("target")],
+        ..of_vm(
+            "migrate",
+            "Move a machine to another node",
+            id::POST_NODES_NODE_QEMU_VMID_MIGRATE,
+        )
+    }),
+    Entry::Verb(Verb {
+        action: Action::CallAndShow(show::pending),
+        ..of_vm(
+            "pending",
+            "Print the configuration that runs and what waits for the next start",
+            id::GET_NODES_NODE_QEMU_VMID_PENDING,
+        )
+    }),
+    Entry::Verb(of_vm(
+        "reboot",
+        "Shut a machine down and start it again",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_REBOOT,
+    )),
+    Entry::Verb(of_vm(
+        "reset",
+        "Push the reset button",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_RESET,
+    )),
+    Entry::Verb(of_vm(
+        "resume",
+        "Let a suspended machine go on",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_RESUME,
+    )),
+    Entry::Verb(Verb {
+        positional: SNAPSHOT,
+        ..of_vm(
+            "rollback",
+            "Go back to a snapshot",
+            id::POST_NODES_NODE_QEMU_VMID_SNAPSHOT_SNAPNAME_ROLLBACK,
+        )
+    }),
+    Entry::Verb(Verb {
+        positional: &[Required("vmid"), Required("key")],
+        ..of_vm(
+            "sendkey",
+            "Press keys, as ctrl-alt-delete",
+            id::PUT_NODES_NODE_QEMU_VMID_SENDKEY,
+        )
+    }),
+    Entry::Verb(Verb {
+        secrets: CLOUDINIT_PASSWORD,
+        ..of_vm("set", "Change the configuration", id::PUT_NODES_NODE_QEMU_VMID_CONFIG)
+    }),
+    Entry::Verb(own(
+        "showcmd",
+        "Print QEMU's command line",
+        state::SHOWCMD,
+        state::show_command,
+    )),
+    Entry::Verb(of_vm(
+        "shutdown",
+        "Ask the guest to shut down, and wait until it has",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_SHUTDOWN,
+    )),
+    Entry::Verb(Verb {
+        positional: SNAPSHOT,
+        ..of_vm("snapshot", "Take a snapshot", id::POST_NODES_NODE_QEMU_VMID_SNAPSHOT)
+    }),
+    Entry::Verb(of_vm(
+        "start",
+        "Start a machine",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_START,
+    )),
+    Entry::Verb(own(
+        "status",
+        "Print whether a machine runs",
+        state::STATUS,
+        state::status,
+    )),
+    Entry::Verb(of_vm(
+        "stop",
+        "Stop a machine at once, as by pulling its plug",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_STOP,
+    )),
+    Entry::Verb(of_vm(
+        "suspend",
+        "Let a machine stand still",
+        id::POST_NODES_NODE_QEMU_VMID_STATUS_SUSPEND,
+    )),
+    Entry::Verb(of_vm(
+        "template",
+        "Make a template of a machine",
+        id::POST_NODES_NODE_QEMU_VMID_TEMPLATE,
+    )),
+    Entry::Verb(own(
+        "terminal",
+        "Show a serial port of a running machine, for one at a time",
+        console::TERMINAL,
+        console::terminal,
+    )),
+    Entry::Verb(own(
+        "unlock",
+        "Remove the lock from a configuration",
+        state::ONLY_VMID,
+        state::unlock,
+    )),
+    Entry::Verb(own(
+        "vncproxy",
+        "Set the display's password, from LC_PVE_TICKET, and connect it: VNC on standard input and output",
+        state::ONLY_VMID,
+        console::vnc_proxy,
+    )),
+    Entry::Verb(own(
+        "wait",
+        "Wait until a machine has stopped",
+        state::WAIT,
+        state::wait,
+    )),
+    Entry::Alias("agent", &["guest", "cmd"]),
+    Entry::Alias("move-disk", &["disk", "move"]),
+    Entry::Alias("move_disk", &["disk", "move"]),
+    Entry::Alias("rescan", &["disk", "rescan"]),
+    Entry::Alias("resize", &["disk", "resize"]),
+    Entry::Alias("unlink", &["disk", "unlink"]),
+];
 
-fn terminal(context: &Context, vmid: VmId, iface: Option<&str>, escape: &Escape) -> Result<(), QmError> {
-    let config = files::load(context, vmid)?;
-    let asked = iface.and_then(|name| name.strip_prefix("serial")?.parse().ok());
-    let number = match (serial::choose(VmConfig::new(&config.main), asked), asked) {
-        (Some(number), _) => number,
-        (None, Some(asked)) => return Err(QmError::NotConfigured(asked)),
-        (None, None) => return Err(VmError::NoSerial.into()),
-    };
-    power::check_running(context, vmid)?;
-    let port = serial::connect(&context.site, vmid, number).map_err(|error| QmError::Connect { number, error })?;
-    if escape.key.is_some() {
-        let key = escape.name.replace('^', "Ctrl+");
-        eprintln!("starting serial terminal on interface serial{number} (press {key} to exit)\r");
-    }
-    Ok(stdio::run(port, escape.key)?)
-}
+const CLONE: Verb = Verb {
+    positional: &[Required("vmid"), Required("newid")],
+    ..of_vm("clone", "Copy a machine", id::POST_NODES_NODE_QEMU_VMID_CLONE)
+};
 
-fn vnc_proxy(context: &Context, vmid: VmId) -> Result<(), QmError> {
-    let password = std::env::var(vnc::PASSWORD_VARIABLE).map_err(|_| QmError::NoPassword)?;
-    // That this node has the VM.
-    files::load(context, vmid)?;
-    let display = vnc::connect(&context.site, vmid, &password)?;
-    Ok(stdio::run(display, None)?)
-}
+/// The password for the guest's first user need not stand in the command line.
+const CLOUDINIT_PASSWORD: &[crate::api::Secret] = &[crate::api::Secret {
+    parameter: "cipassword",
+    label: "password",
+    prompt: crate::api::Prompt::New,
+    always: false,
+}];
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const CLOUDINIT: &[Entry] = &[
+    Entry::Verb(Verb {
+        positional: &[Required("vmid"), Required("type")],
+        ..of_vm(
+            "dump",
+            "Print a generated cloud-init file",
+            id::GET_NODES_NODE_QEMU_VMID_CLOUDINIT_DUMP,
+        )
+    }),
+    Entry::Verb(Verb {
+        action: Action::CallAndShow(show::pending),
+        ..of_vm(
+            "pending",
+            "Print what the cloud-init drive has and what it will have",
+            id::GET_NODES_NODE_QEMU_VMID_CLOUDINIT,
+        )
+    }),
+    Entry::Verb(of_vm(
+        "update",
+        "Make the cloud-init drive anew",
+        id::PUT_NODES_NODE_QEMU_VMID_CLOUDINIT,
+    )),
+];
 
-    #[test]
-    fn escape_characters_are_control_characters() {
-        let key = |text| parse_escape(text).map(|escape| escape.key);
-        assert_eq!(key("^O"), Ok(Some(0x0f)));
-        assert_eq!(key("^]"), Ok(Some(0x1d)));
-        assert_eq!(key("^o"), Ok(Some(0x0f)));
-        assert_eq!(key("0"), Ok(None));
-        for text in ["", "^", "^1", "x", "-1"] {
-            assert!(key(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn options_have_one_dash_or_two() {
-        let words =
-            ["qm", "terminal", "105", "-escape", "0", "-iface", "serial1"].map(|word| two_dashes(word.as_ref()));
-        let cli = Cli::try_parse_from(words).unwrap();
-        let Command::Terminal { vmid, iface, escape } = cli.command else {
-            panic!("another command");
-        };
-        assert_eq!((vmid.get(), iface.as_deref(), escape.key), (105, Some("serial1"), None));
-    }
-}
+const DISK: &[Entry] = &[
+    Entry::Verb(Verb {
+        positional: &[Required("vmid"), Required("disk"), Optional("storage")],
+        ..of_vm(
+            "move",
+            "Move a disk to another storage or machine",
+            id::POST_NODES_NODE_QEMU_VMID_MOVE_DISK,
+        )
+    }),
+    Entry::Verb(Verb::own(
+        "rescan",
+        "Record sizes of disks as they are, and list disks that nothing refers to as unused",
+        state::RESCAN,
+        state::rescan,
+    )),
+    Entry::Verb(Verb {
+        positional: &[Required("vmid"), Required("disk"), Required("size")],
+        ..of_vm("resize", "Make a disk larger", id::PUT_NODES_NODE_QEMU_VMID_RESIZE)
+    }),
+    Entry::Verb(of_vm(
+        "unlink",
+        "Take disks out of the configuration, or delete unused ones",
+        id::PUT_NODES_NODE_QEMU_VMID_UNLINK,
+    )),
+];

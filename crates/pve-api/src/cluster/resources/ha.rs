@@ -15,7 +15,7 @@ const RESOURCES: &str = "ha/resources.cfg";
 const DEFAULT_STATE: &str = "started";
 
 /// States of nodes and services; empty where there is no such manager.
-pub(super) struct HaStates {
+pub(crate) struct HaStates {
     status: Arc<Status>,
     configured: Arc<BTreeMap<String, String>>,
 }
@@ -27,7 +27,7 @@ struct Status {
 }
 
 impl HaStates {
-    pub(super) fn load(cfs: &Cfs) -> Result<Self, CfsError> {
+    pub(crate) fn load(cfs: &Cfs) -> Result<Self, CfsError> {
         Ok(Self {
             status: cfs.cached(STATUS, "states", |bytes, _| Status::parse(bytes.unwrap_or_default()))?,
             configured: cfs.cached(RESOURCES, "states", |bytes, _| configured(bytes.unwrap_or_default()))?,
@@ -39,7 +39,7 @@ impl HaStates {
     }
 
     /// What the manager says of a guest; until it looked, what it is told.
-    pub(super) fn of_guest(&self, guest: &GuestEntry) -> Option<&str> {
+    pub(crate) fn of_guest(&self, guest: &GuestEntry) -> Option<&str> {
         let kind = match guest.kind {
             GuestKind::Qemu => "vm",
             GuestKind::Lxc => "ct",

@@ -1,6 +1,6 @@
 //! `GET /cluster/resources` (reference 04 §15.2): everything there is, in one list that all clients poll.
 
-mod ha;
+pub(crate) mod ha;
 mod networks;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use pve_access::AccessControl;
 use pve_contract::id;
 use pve_qemu::error::VmError;
-use pve_qemu::{power, process, start, tasks};
+use pve_qemu::{power, start, tasks};
 use pve_rest::{ApiError, ApiResult, Call, Registry};
 use pve_schema::ids::{Upid, VmId};
 use pve_task::TaskList;
@@ -110,24 +110,9 @@ fn shutdown(call: &Call) -> ApiResult {
     check_root_only(call, &["skiplock", "keepActive"])?;
     check_exists(call, vmid)?;
     let force = call.params.is_set("forceStop");
-    let mut task = tasks::Stop {
-        vmid,
-        shutdown: true,
-        timeout: seconds(call, "timeout"),
-        force,
-        skip_lock: call.params.is_set("skiplock"),
-        keep_active: call.params.is_set("keepActive"),
-        overrule: Vec::new(),
-        note: None,
-    };
-    // A guest that stands still cannot follow: say so now rather than after the timeout.
-    if process::is_running(&call.context.site, vmid) && power::is_paused(&call.context, vmid) {
-        if !force {
-            return Err(VmError::Paused.into());
-        }
-        task.shutdown = false;
-        task.note = Some("VM is paused - stop instead of shutdown".to_owned());
-    }
+    let mut task = tasks::Stop::by_shutdown(&call.context, vmid, seconds(call, "timeout"), force)?;
+    task.skip_lock = call.params.is_set("skiplock");
+    task.keep_active = call.params.is_set("keepActive");
     start_task(call, "qmshutdown", vmid, &task)
 }
 

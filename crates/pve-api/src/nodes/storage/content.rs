@@ -38,7 +38,8 @@ pub(super) async fn create(call: Call) -> ApiResult {
             storage: storage_id(&call)?,
             vmid,
             format: format_of(name, call.params.text("format"))?,
-            name: Some(name.to_owned()),
+            // Without one the storage chooses.
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
             size_kib: size_in_kib(call.params.required("size"))?,
         };
         let volume = Storages::open(&call.context)?.alloc(&request)?;
