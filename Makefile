@@ -1,5 +1,5 @@
 # Each line calls cargo or a script; `make help` lists the targets.
-.PHONY: help run test bench fuzz lint coverage
+.PHONY: help run deb test bench fuzz lint coverage
 
 ROOT ?= $(or $(PVE_LAB_ROOT),/var/lib/pve-lab/default)
 LAB = $(if $(filter 0,$(shell id -u)),,sudo) $(or $(CARGO_TARGET_DIR),target)/release/pve-lab
@@ -13,14 +13,20 @@ run: ## Install what is missing, build, start a lab (ROOT=… chooses where its 
 	cargo build --release --locked
 	$(LAB) start --root $(ROOT) $(ARGS)
 
+deb: ## Build the Debian package and print its path (PROFILE=dist, release or dev; docs/decisions/0028)
+	@tools/check-rust
+	@tools/install packages/run.txt packages/deb.txt
+	@tools/deb $(or $(PROFILE),dist)
+
 test: ## Install what is missing and run every test
 	tools/check-rust
-	tools/install packages/run.txt packages/test.txt
+	tools/install packages/run.txt packages/test.txt packages/deb.txt
 	$(MAKE) --no-print-directory lint
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked
 	cargo test --locked -p pve-cfs -p pve-jobs -p pve-storage --features failpoints
 	tests/run
+	tests/run nodes
 
 bench: ## Speed beside others: the daemons beside nginx and HAProxy, a VM's backup beside qemu-img convert; a look at 1000 VMs
 	tools/check-rust
