@@ -1,5 +1,6 @@
 """Fixtures: labs, their clients, and the tiny guest."""
 
+import os
 import pathlib
 import shutil
 import tempfile
@@ -48,5 +49,5 @@ def bridge():
     """A bridge of this machine that exists for the length of a test."""
     from lab import Bridge
 
-    with Bridge("pvetest0") as made:
+    with Bridge(f"pvetest{os.getpid()}") as made:
         yield made

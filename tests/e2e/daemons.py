@@ -35,18 +35,21 @@ class Root:
         """Runs a verb to its end."""
         command = [BINARIES / name, *arguments]
         if user is not None:
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+            command = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={user}", *command]
         return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
 
 
 class Daemon:
     """A daemon in the foreground; its master is the process that was started."""
 
-    def __init__(self, root, name, watchdog=None, watchdog_pid="$$", notify=False):
+    def __init__(self, root, name, watchdog=None, watchdog_pid="$$", notify=False, user=None, prefix=()):
         self.root, self.name = root, name
+        self.prefix = prefix
         self.log_path = root.path.with_name(f"{root.path.name}-{name}.log")
         self.watchdog, self.watchdog_pid = watchdog, watchdog_pid
         self.notifications = Notifications(root.path / f"run/{name}.notify") if notify else None
+        # Started as this user, as a unit with `User=` does.
+        self.drop = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={user}"] if user is not None else []
 
     def __enter__(self):
         environment = dict(os.environ)
@@ -59,7 +62,10 @@ class Daemon:
             script = f'export WATCHDOG_PID={self.watchdog_pid}; exec "$@"'
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                ["sh", "-c", script, "sh", BINARIES / self.name, "start", "--root", self.root.path],
+                [
+                    *(*self.drop, "sh", "-c", script, "sh", *self.prefix),
+                    *(BINARIES / self.name, "start", "--root", self.root.path),
+                ],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,5 +1,7 @@
 """A lab under test: started by pve-lab as a user would, driven by proxmoxer and plain requests."""
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -27,18 +29,28 @@ def wait_for(what, condition, seconds=60, every=0.1):
         time.sleep(every)
 
 
+@contextlib.contextmanager
+def users_locked():
+    """Changes of this machine's users: the tools give up when another one is at it."""
+    with open("/run/lock/pve-e2e-users.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 class SystemUser:
     """A user of this machine that exists for the length of a test run."""
 
     def __enter__(self):
         self.name = "pvetest" + secrets.token_hex(3)
         self.password = secrets.token_urlsafe(12)
-        subprocess.run(["useradd", "--no-create-home", self.name], check=True)
-        subprocess.run(["chpasswd"], input=f"{self.name}:{self.password}\n", text=True, check=True)
+        with users_locked():
+            subprocess.run(["useradd", "--no-create-home", self.name], check=True)
+            subprocess.run(["chpasswd"], input=f"{self.name}:{self.password}\n", text=True, check=True)
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["userdel", self.name], check=True)
+        with users_locked():
+            subprocess.run(["userdel", self.name], check=True)
 
 
 class Bridge:
@@ -62,6 +74,8 @@ class Bridge:
 class Lab:
     """A running `pve-lab start`."""
 
+    pattern = r"https://(127[0-9.]+):8006"
+
     def __init__(self, root, *options, prefix=()):
         self.root = pathlib.Path(root)
         self.options = options
@@ -82,8 +96,8 @@ class Lab:
             stderr=subprocess.STDOUT,
         )
         log.close()
-        self.url = wait_for("the lab prints its URL", lambda: self._printed(offset, r"https://(127[0-9.]+):8006"))
-        self.address = re.search(r"//([0-9.]+):", self.url)[1]
+        self.url = wait_for("the lab prints its URL", lambda: self._printed(offset, self.pattern))
+        self.address = re.search(self.pattern, self.url)[1]
         self.node = os.uname().nodename.split(".")[0]
         return self
 

@@ -83,7 +83,7 @@ def test_a_node_that_is_another_than_it_should_be_is_left_out(cluster):
     finally:
         certificate.write_bytes(own)
     assert nodes(pull(cluster)) == {"node/n1", "node/n2"}
-    assert "could not fetch metrics from n2: can't connect to 10.198.77.2:8006" in cluster.first.log()
+    assert f"could not fetch metrics from n2: can't connect to {NETWORK}.2:8006" in cluster.first.log()
 
 
 def test_a_caller_who_may_not_see_the_other_nodes_figures_does_not(cluster):

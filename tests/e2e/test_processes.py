@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from daemons import WEB_USER, Daemon, Root
-from lab import wait_for
+from lab import BINARIES, wait_for
 
 DAEMONS = ["pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler", "qmeventd"]
 PID_FILES = {
@@ -25,6 +25,7 @@ PID_FILES = {
     "pvescheduler": "run/pvescheduler.pid",
     "qmeventd": "run/qmeventd.pid",
 }
+NOBODY = 65534
 WORKERS = {"pvedaemon": 3, "pveproxy": 3}
 
 
@@ -111,15 +112,18 @@ def title(pid):
 
 @pytest.mark.parametrize("name", DAEMONS)
 def test_only_root_starts_a_daemon(root, name):
-    ran = root.verb(name, "start", "--root", root.path, user=WEB_USER)
+    """And the web user, one of the web side."""
+    stranger = NOBODY if name in ("pveproxy", "spiceproxy") else WEB_USER
+    ran = root.verb(name, "start", "--root", root.path, user=stranger)
     assert ran.returncode == 255
     assert "start failed - please run as root" in ran.stderr
     assert not (root.path / PID_FILES[name]).exists()
 
 
+@pytest.mark.parametrize("starter", [None, WEB_USER])
 @pytest.mark.parametrize("name", ["pveproxy", "spiceproxy"])
-def test_the_web_side_gives_root_up_for_good(root, name):
-    with Daemon(root, name) as daemon:
+def test_the_web_side_gives_root_up_for_good(root, name, starter):
+    with Daemon(root, name, user=starter) as daemon:
         wait_for("the workers", lambda: len(daemon.workers()) == WORKERS.get(name, 1))
         for pid in [daemon.pid, *daemon.workers()]:
             status = dict(
@@ -140,6 +144,22 @@ def test_the_web_side_gives_root_up_for_good(root, name):
             assert ran.returncode != 0 and "Permission denied" in ran.stderr, secret
         assert (root.path / "run/pveproxy").stat().st_mode & 0o777 == 0o700
         assert (root.path / "run/pveproxy").stat().st_uid == WEB_USER
+
+
+def test_the_web_user_may_have_groups_but_not_roots(root):
+    command = ["setpriv", f"--reuid={WEB_USER}", f"--regid={WEB_USER}"]
+    start = [BINARIES / "pveproxy", "start", "--root", root.path]
+    ran = subprocess.run([*command, f"--groups={WEB_USER},0", *start], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 255
+    assert "start failed - detected strange gid" in ran.stderr
+    daemon = Daemon(root, "pveproxy")
+    daemon.drop = [*command, f"--groups={WEB_USER},4"]
+    with daemon:
+        daemon.logged("starting server")
+        wait_for("the workers", lambda: len(daemon.workers()) == WORKERS["pveproxy"])
+        # A reload finds the same groups.
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.logged("restarting server")
 
 
 def get(root, **options):

@@ -1,0 +1,41 @@
+"""Removal and purge: the daemons go and what they made goes; guests, disks and configurations stay."""
+
+from host import VMID
+from test_installed import UNITS, listeners
+from test_running import wait_until_serving
+
+DISK = f"/var/lib/vz/images/{VMID}/vm-{VMID}-disk-0.qcow2"
+CONFIG = f"/etc/pve/qemu-server/{VMID}.conf"
+MADE = (
+    "/var/log/pveproxy", "/var/lib/pve-manager", "/run/pveproxy", "/etc/default/pveproxy", "/etc/pam.d/proxmox-ve-auth",
+)  # fmt: skip
+
+
+def test_a_removal_stops_the_daemons_and_no_guest(node, host, guest, package):
+    pid = host.guest_status(VMID)["pid"]
+    node.run("apt-get", "remove", "-y", package.name)
+    assert listeners(node) == {}
+    assert node.try_run("pgrep", "-x", "pvedaemon|pveproxy|spiceproxy|pvestatd|pvescheduler|qmeventd")[0] == 1
+    assert node.exists(f"/proc/{pid}/exe"), "the guest runs"
+    assert all(map(node.exists, (DISK, CONFIG, "/etc/pve/priv/authkey.key", "/var/log/pveproxy")))
+    assert node.run("systemctl", "--failed", "--no-legend") == ""
+
+
+def test_a_purge_leaves_guests_and_configurations(node, package):
+    node.run("apt-get", "purge", "-y", package.name)
+    assert all(map(node.exists, (DISK, CONFIG, "/etc/pve/priv/authkey.key", "/etc/pve/pve-root-ca.pem")))
+    assert [path for path in MADE if node.exists(path)] == []
+    # Newer systemds fail where there is none.
+    left = node.try_run("systemctl", "list-unit-files", "--no-legend", *(f"{unit}.service" for unit in UNITS))[1]
+    assert left.strip() == ""
+    links = node.run("ls", "-R", "/etc/systemd/system")
+    assert [unit for unit in (*UNITS, "pve-manager") if unit in links] == []
+
+
+def test_an_installation_after_a_purge_finds_its_guests(node, host, package):
+    package.install(node)
+    wait_until_serving(host)
+    # The same keys: a ticket from before still counts.
+    assert host.guest_status(VMID)["status"] == "running"
+    host.serial(VMID, "echo still-$((6*7))", "still-42")
+    host.run_task(host.data("POST", f"/nodes/{host.node}/qemu/{VMID}/status/stop"))
