@@ -158,6 +158,7 @@ def test_a_task_is_started_without_the_bus(node, host):
 
 @pytest.mark.once
 def test_a_task_is_started_while_the_bus_hangs(node, host):
+    node.run("systemctl", "start", "dbus.service")
     bus = node.main_pid("dbus.service")
     node.run("kill", "-STOP", bus)
     try:
