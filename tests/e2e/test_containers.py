@@ -127,6 +127,11 @@ def row(lab, vmid=812):
     return next(row for row in rows if row["vmid"] == vmid)
 
 
+def test_one_that_runs_is_none_to_start(lab, container):
+    upid = lab.call("POST", f"/nodes/{lab.node}/startall", vms="812", force=1).json()["data"]
+    lab.run_task(lab.api(), upid)
+
+
 def test_figures_are_the_kernels(lab, container):
     pid = container.pid()
     seen = wait_for("it is busy", lambda: (found := status(lab))["cpu"] > 0.2 and found, 60, every=2)

@@ -11,15 +11,25 @@ pytestmark = pytest.mark.once
 
 
 def times(host, kind):
-    """When tasks of a kind began and ended, by guest: the last of each."""
-    rows = host.data("GET", f"/nodes/{host.node}/tasks", typefilter=kind, limit=20)
+    """When the tasks of a kind for the two guests began and ended, by guest: the last of each."""
+    rows = host.data("GET", f"/nodes/{host.node}/tasks", typefilter=kind, limit=50)
     rows.sort(key=lambda row: row["starttime"])
-    return {int(row["id"]): (row["starttime"], row["endtime"], row["status"]) for row in rows}
+    last = {row["id"]: (row["starttime"], row["endtime"], row["status"]) for row in rows}
+    return {vmid: last[str(vmid)] for vmid in (VMID, SECOND)}
 
 
-def test_guests_are_shut_down_in_order_and_come_back(node, host, guest):
+@pytest.fixture
+def second(host):
+    """A guest that starts at boot, after the other."""
     host.create_guest(SECOND, onboot=1, startup="order=2")
     host.start_guest(SECOND)
+    yield
+    host.run_task(host.data("POST", f"/nodes/{host.node}/qemu/{SECOND}/status/stop"))
+    host.run_task(host.data("DELETE", f"/nodes/{host.node}/qemu/{SECOND}"))
+    host.data("PUT", f"/nodes/{host.node}/qemu/{VMID}/config", delete="onboot,startup")
+
+
+def test_guests_are_shut_down_in_order_and_come_back(node, host, guest, second):
     host.data("PUT", f"/nodes/{host.node}/qemu/{VMID}/config", onboot=1, startup="order=1,up=2")
     node.reboot()
     wait_until_serving(host)

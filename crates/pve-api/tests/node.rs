@@ -139,6 +139,7 @@ fn all_guests_are_for_those_who_may_all_or_each() {
         assert_eq!(call("eve@pve", json!({})), denied("/"));
         assert_eq!(call("joe@pve", json!({})), denied("/"));
         assert_eq!(call("joe@pve", json!({"vms": "100,101"})), denied("/vms/101"));
+        assert_eq!(call("joe@pve", json!({"vms": ""})), denied("/"));
         assert_eq!(call("all@pve", json!({"max-workers": 65})).0, 400);
         assert_eq!(call("all@pve", json!({"vms": "100,x"})).0, 400);
     }

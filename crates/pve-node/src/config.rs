@@ -25,8 +25,6 @@ const PLUGINS: &str = "priv/acme/plugins.cfg";
 const STANDALONE: &str = "standalone";
 /// The most names of certificates that are looked at one by one: `acmedomain0` to `acmedomain5`.
 const LAST_DOMAIN: u8 = 5;
-/// The longest wait before guests are started, whatever a file says (reference 09 §9).
-const MAX_DELAY: u64 = 300;
 
 /// Parameters of the method that are no options.
 const NO_OPTIONS: [&str; 3] = ["delete", "digest", "node"];
@@ -161,7 +159,7 @@ impl NodeConfig {
     /// How long the node waits at its boot before it starts guests.
     pub fn startall_delay(&self) -> Duration {
         let seconds = self.text("startall-onboot-delay").and_then(|text| text.parse().ok());
-        Duration::from_secs(seconds.unwrap_or(0).min(MAX_DELAY))
+        Duration::from_secs(seconds.unwrap_or(0))
     }
 
     /// Looks whether the names of certificates are in order.

@@ -62,9 +62,7 @@ impl Directory {
             existing: Existing::Keep,
         }
     }
-}
 
-impl Directory {
     /// Gives it its owner and mode, unless it has them: where nothing may be written, that must do.
     fn set_right(&self, path: &Path, ids: Ids) -> Result<(), DirectoryError> {
         let is = fs::metadata(path).map_err(failed("look at", path))?;

@@ -1,6 +1,7 @@
 //! Turning the machine off, or off and on again (reference 09 §8).
 
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -68,33 +69,40 @@ pub fn request(site: &Site, power: Power) -> Result<(), PowerError> {
     run_after(GRACE, Path::new(power.command()))
 }
 
-/// Starts a command after a while.
+/// Starts a command after a while, even if this process has ended by then, as one that serves a single call has.
 fn run_after(delay: Duration, command: &Path) -> Result<(), PowerError> {
-    let shown = || command.display().to_string();
+    let shown = command.display().to_string();
     if !command.exists() {
-        return Err(PowerError::NoCommand(shown()));
+        return Err(PowerError::NoCommand(shown));
     }
-    let run = |reason: String| PowerError::Run {
-        command: shown(),
-        reason,
+    let run = |error: std::io::Error| PowerError::Run {
+        command: shown.clone(),
+        reason: errno_text(&error),
     };
-    let program: PathBuf = command.to_owned();
+    let mut waiting = Command::new("/bin/sh")
+        .args([
+            "-c",
+            "sleep \"$1\" && exec \"$2\"",
+            "sh",
+            &delay.as_secs_f64().to_string(),
+        ])
+        .arg(command)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // A terminal's Ctrl-C is for who called, not for this.
+        .process_group(0)
+        .spawn()
+        .map_err(run)?;
+    let told = shown.clone();
     let thread = std::thread::Builder::new().name("power".to_owned());
-    let spawned = thread.spawn(move || {
-        std::thread::sleep(delay);
-        let status = Command::new(&program)
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        match status {
-            Ok(status) if status.success() => {}
-            Ok(status) => log::error!("'{}' failed - {status}", program.display()),
-            Err(error) => log::error!("unable to run '{}' - {}", program.display(), errno_text(&error)),
-        }
+    let waits = thread.spawn(move || match waiting.wait() {
+        Ok(status) if status.success() => {}
+        Ok(status) => log::error!("'{told}' failed - {status}"),
+        Err(error) => log::error!("unable to wait for '{told}' - {}", errno_text(&error)),
     });
-    spawned.map(drop).map_err(|error| run(errno_text(&error)))
+    waits.map(drop).map_err(run)
 }
 
 #[cfg(test)]

@@ -53,11 +53,16 @@ pub fn wake(cfs: &Cfs, node: &NodeName) -> Result<String, WakeError> {
         return Err(WakeError::MySelf(own.clone()));
     }
     cfs.check_node_exists(node.as_str())?;
+    wake_other(cfs, node)
+}
+
+/// Wakes a node that is known and another one.
+fn wake_other(cfs: &Cfs, node: &NodeName) -> Result<String, WakeError> {
     let target = NodeConfig::read(cfs, node)?.properties("wakeonlan");
     let packet = target.get("mac").and_then(|mac| Some((mac, packet(mac)?)));
     let (mac, packet) = packet.ok_or_else(|| WakeError::NoAddress(node.clone()))?;
     // The way out is this node's affair, not that of the node that sleeps.
-    let local = NodeConfig::read(cfs, own)?.properties("wakeonlan");
+    let local = NodeConfig::read(cfs, &cfs.site().node)?.properties("wakeonlan");
     let broadcast = local.get("broadcast-address").and_then(|text| text.parse().ok());
     let to = SocketAddrV4::new(broadcast.unwrap_or(Ipv4Addr::BROADCAST), PORT);
     send(&packet, to, local.get("bind-interface")).map_err(|error| WakeError::Send {
@@ -123,12 +128,27 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_woken_by_its_own_address_alone() {
+    fn a_node_is_woken_by_its_own_address_and_from_here() {
         let root = tempfile::tempdir().unwrap();
         let cfs = Cfs::new(&pve_testing::context(root.path(), "n1"));
         cfs.ensure_tree().unwrap();
-        let wake = |node: &str| wake(&cfs, &node.parse().unwrap()).unwrap_err().to_string();
-        assert_eq!(wake("n1"), "'n1' is local node, cannot wake my self!");
-        assert_eq!(wake("n2"), "no such cluster node 'n2'");
+        let config = |node: &str, text: &str| {
+            let directory = cfs.site().etc_pve().join("nodes").join(node);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("config"), text).unwrap();
+        };
+        let wake = || wake_other(&cfs, &"n2".parse().unwrap()).map_err(|error| error.to_string());
+        config("n2", "");
+        assert_eq!(wake(), Err("No wake on LAN MAC address defined for 'n2'!".to_owned()));
+        // What the sleeping node says of the way is its own.
+        config("n2", "wakeonlan: mac=02:00:00:5e:aa:02,bind-interface=nonesuch0\n");
+        config(
+            "n1",
+            "wakeonlan: mac=02:00:00:5e:aa:01,bind-interface=lo,broadcast-address=127.255.255.255\n",
+        );
+        assert_eq!(wake(), Ok("02:00:00:5e:aa:02".to_owned()));
+        config("n1", "wakeonlan: mac=02:00:00:5e:aa:01,bind-interface=nonesuch1\n");
+        let refused = wake().unwrap_err();
+        assert_eq!(refused, "failed to send wake on LAN packet to 'n2' - No such device");
     }
 }

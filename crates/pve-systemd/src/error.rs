@@ -54,11 +54,6 @@ impl SystemdError {
         matches!(self, Self::Refused { name, .. } if name.strip_prefix(SYSTEMD) == Some("NoSuchUnit"))
     }
 
-    /// Whether systemd could not even be asked, so that nothing has happened.
-    pub fn is_out_of_reach(&self) -> bool {
-        matches!(self, Self::NotHere | Self::Connect(_) | Self::Resources(_))
-    }
-
     /// What `systemctl start` and its like end with (systemctl(1), exit status; the codes of LSB init scripts).
     pub fn exit_code(&self) -> i32 {
         let Self::Refused { name, .. } = self else { return 1 };
@@ -123,10 +118,8 @@ mod tests {
             };
             assert_eq!(refused.exit_code(), code, "{name}");
             assert_eq!(refused.is_no_such_unit(), code == 5, "{name}");
-            assert!(!refused.is_out_of_reach());
         }
         assert_eq!(SystemdError::NotHere.exit_code(), 1);
-        assert!(SystemdError::NotHere.is_out_of_reach());
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Launcher {
             mut running,
             order: stdin,
             report: stdout,
-        } = Spawned::new(&context.site, &what).map_err(StartError::Fork)?;
+        } = Spawned::new(&context.site, &what).map_err(|error| StartError::Fork(errno_text(&error)))?;
         match hand_over(&mut running, stdin, stdout, line) {
             Ok(upid) => {
                 counters::started();

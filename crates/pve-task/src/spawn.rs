@@ -43,17 +43,17 @@ pub(crate) enum Running {
 impl Spawned {
     /// Starts it. Outside of labs it is a service, so that neither the control group nor the sandbox of the daemon that
     /// ordered it is its own; if systemd cannot be reached, it is a child all the same.
-    pub(crate) fn new(site: &Site, what: &str) -> Result<Self, String> {
+    pub(crate) fn new(site: &Site, what: &str) -> io::Result<Self> {
         if geteuid().is_root() && pve_systemd::is_here(site) {
             match service(site, what) {
                 Ok(spawned) => return Ok(spawned),
-                Err(error) if error.leaves_doubt() => return Err(error.to_string()),
+                // Should systemd start it after all, it finds no order and ends.
                 Err(error) => log::warn!(
                     "'{what}' runs as a part of this service, within its limits, and ends if all of it is killed - {error}"
                 ),
             }
         }
-        child().map_err(|error| errno_text(&error))
+        child()
     }
 }
 
@@ -66,16 +66,6 @@ enum SpawnError {
     /// systemd does not do it.
     #[error(transparent)]
     Systemd(#[from] SystemdError),
-}
-
-impl SpawnError {
-    /// Whether the service may have been started all the same: a child besides would do the work twice.
-    fn leaves_doubt(&self) -> bool {
-        match self {
-            Self::Io(_) | Self::Systemd(SystemdError::Refused { .. }) => false,
-            Self::Systemd(error) => !error.is_out_of_reach(),
-        }
-    }
 }
 
 fn service(site: &Site, what: &str) -> Result<Spawned, SpawnError> {
@@ -194,27 +184,6 @@ mod tests {
         assert_eq!(exit_text(ExitStatus::from_raw(0)), "successful");
         assert_eq!(exit_text(ExitStatus::from_raw(255 << 8)), "failed (255)");
         assert_eq!(exit_text(ExitStatus::from_raw(9)), "interrupted (9)");
-    }
-
-    #[test]
-    fn only_what_may_have_been_started_is_not_started_as_a_child() {
-        for (error, doubt) in [
-            (SpawnError::Io(io::Error::from_raw_os_error(24)), false),
-            (SystemdError::Connect("no".to_owned()).into(), false),
-            (SystemdError::NotHere.into(), false),
-            (
-                SystemdError::Refused {
-                    name: "org.freedesktop.DBus.Error.LimitsExceeded".to_owned(),
-                    message: "no".to_owned(),
-                }
-                .into(),
-                false,
-            ),
-            (SystemdError::Timeout(STOP).into(), true),
-            (SystemdError::Broken("it was closed".to_owned()).into(), true),
-        ] {
-            assert_eq!(error.leaves_doubt(), doubt, "{error}");
-        }
     }
 
     #[test]

@@ -93,8 +93,9 @@ fn guests(call: &Call) -> Result<Option<Vec<VmId>>, ApiError> {
     if access.has(&who, "/", &PRIVILEGES) {
         return Ok(vms);
     }
-    match &vms {
-        None => access.require_all(&who, "/", &PRIVILEGES)?,
+    match vms.as_deref() {
+        // Naming nobody shows no right.
+        None | Some([]) => access.require_all(&who, "/", &PRIVILEGES)?,
         Some(vms) => {
             for vmid in vms {
                 access.require_all(&who, &format!("/vms/{vmid}"), &PRIVILEGES)?;

@@ -7,6 +7,7 @@ use pve_cfs::{Cfs, GuestKind};
 use pve_lxc::status as containers;
 use pve_qemu::journal::Journal;
 use pve_qemu::{hold, process, start, tasks as vm};
+use pve_schema::Context;
 use pve_schema::ids::VmId;
 use pve_task::{Task, TaskError, Worker};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,6 @@ use super::plan::{Guest, Wanted, plan};
 const AFTER_VM: Duration = Duration::from_secs(3);
 /// How often a node without a majority looks whether it has one.
 const QUORUM_POLL: Duration = Duration::from_secs(1);
-/// What is said of guests that nobody here can start.
-const NO_CONTAINERS: &str = "containers cannot be started by this build yet";
 
 /// `startall`
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,7 +50,13 @@ impl Task for StartAll {
         for group in plan(&cfs, wanted)? {
             crew.wait_for_all(worker)?;
             for guest in group {
-                if process::is_running(&context.site, guest.vmid) {
+                if runs(&context, guest) {
+                    continue;
+                }
+                if guest.kind == GuestKind::Lxc {
+                    worker.warn(format!(
+                        "skipping {guest} - containers cannot be started by this build yet"
+                    ));
                     continue;
                 }
                 worker.sleep(std::mem::take(&mut pause))?;
@@ -67,10 +72,6 @@ impl Task for StartAll {
 
 /// Starts one guest: whether it is on its way.
 fn start_guest(crew: &mut Crew, worker: &mut Worker, guest: Guest) -> Result<bool, TaskError> {
-    if guest.kind == GuestKind::Lxc {
-        worker.warn(format!("skipping {guest} - {NO_CONTAINERS}"));
-        return Ok(false);
-    }
     if !may(crew, worker, guest)? {
         return Ok(false);
     }
@@ -128,15 +129,16 @@ impl Task for StopAll {
 impl StopAll {
     fn stop_guest(&self, crew: &mut Crew, worker: &mut Worker, guest: Guest) -> Result<(), TaskError> {
         let context = worker.context.clone();
-        if guest.kind == GuestKind::Lxc {
-            if containers::current(&context, guest.vmid).is_ok_and(|status| status.running.is_some()) {
-                worker.warn(format!(
-                    "skipping {guest} - containers cannot be stopped by this build yet"
-                ));
-            }
+        if !runs(&context, guest) {
             return Ok(());
         }
-        if !process::is_running(&context.site, guest.vmid) || !may(crew, worker, guest)? {
+        if guest.kind == GuestKind::Lxc {
+            worker.warn(format!(
+                "skipping {guest} - containers cannot be stopped by this build yet"
+            ));
+            return Ok(());
+        }
+        if !may(crew, worker, guest)? {
             return Ok(());
         }
         let timeout = guest.startup.down.unwrap_or(self.timeout);
@@ -148,6 +150,14 @@ impl StopAll {
             Err(error) => crew.tell_failure(worker, guest, &error.to_string()),
         }
         Ok(())
+    }
+}
+
+/// Whether a guest runs. Of a container that cannot be asked nobody knows, and nobody here could do anything about it.
+fn runs(context: &Context, guest: Guest) -> bool {
+    match guest.kind {
+        GuestKind::Qemu => process::is_running(&context.site, guest.vmid),
+        GuestKind::Lxc => containers::current(context, guest.vmid).is_ok_and(|status| status.running.is_some()),
     }
 }
 
