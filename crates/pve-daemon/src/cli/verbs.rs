@@ -148,10 +148,7 @@ fn restart(program: &'static Program, site: Site, options: &Options) -> ExitCode
 fn stop(program: &'static Program, site: &Site) -> ExitCode {
     start_logging(program, &Options::default(), !site.is_system());
     let pid_file = PidFile::new(site, program.pid_file);
-    let Some(pid) = pid_file.pid() else {
-        return ExitCode::SUCCESS;
-    };
-    if process::is_alive(pid)
+    if let Some(pid) = pid_file.running()
         && let Err(error) = end(pid)
     {
         return fail(&error.to_string());

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ impl PidFile {
     }
 
     /// The pid in the file: its first line, if that is all digits.
-    pub(crate) fn pid(&self) -> Option<u32> {
+    fn pid(&self) -> Option<u32> {
         let content = std::fs::read_to_string(&self.path).ok()?;
         let line = content.lines().next()?;
         if line.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -88,9 +89,13 @@ impl PidFile {
         }
     }
 
-    /// The pid in the file, if that process lives.
+    /// The pid in the file, if that process lives and is of the user who wrote the file: what stands in a file of the web
+    /// user's must not have root signal somebody else.
     pub(crate) fn running(&self) -> Option<u32> {
-        self.pid().filter(|&pid| process::is_alive(pid))
+        // Of a symbolic link, who made it.
+        let writer = std::fs::symlink_metadata(&self.path).ok()?.uid();
+        self.pid()
+            .filter(|&pid| process::is_alive(pid) && process::user(pid) == Some(writer))
     }
 
     /// The pid in the file, if a daemon holds the lock.
@@ -120,6 +125,8 @@ impl PidFile {
         let file = OpenOptions::new()
             .append(true)
             .create(true)
+            // Root must not make a file wherever a link of the web user's leads.
+            .custom_flags(libc::O_NOFOLLOW)
             .open(&self.lock_path)
             .map_err(failed)?;
         let deadline = Instant::now() + wait;
@@ -242,6 +249,30 @@ mod tests {
             std::fs::write(dir.path().join("run/test.pid"), content).unwrap();
             assert_eq!(file.pid(), expected, "{content:?}");
         }
+    }
+
+    #[test]
+    fn nobody_vouches_for_the_process_of_another_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PidFile::new(&site(dir.path()), "/run/test.pid");
+        let _lock = file.acquire().unwrap();
+        // Root's process, in a file that is not root's.
+        std::fs::write(&file.path, "1\n").unwrap();
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&file.path, Some(33), Some(33)).unwrap();
+        }
+        assert_eq!((file.pid(), file.running(), file.held()), (Some(1), None, None));
+    }
+
+    #[test]
+    fn a_lock_is_no_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PidFile::new(&site(dir.path()), "/run/test.pid");
+        let elsewhere = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&elsewhere, &file.lock_path).unwrap();
+        let error = file.acquire_within(Duration::ZERO).unwrap_err().to_string();
+        assert!(error.ends_with("Too many levels of symbolic links"), "{error}");
+        assert!(!elsewhere.exists());
     }
 
     #[test]

@@ -92,6 +92,13 @@ pub fn is_alive(pid: u32) -> bool {
     stat_field(pid, 3).is_some_and(|state| !matches!(state.as_str(), "Z" | "X" | "x"))
 }
 
+/// Whom a process acts as. Not the owner of its directory: that is root's for all that gave root up.
+pub(crate) fn user(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// A field of `/proc/PID/stat`, counted from 1 as proc(5) does; only fields after the command's name.
 fn stat_field(pid: u32, field: usize) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
