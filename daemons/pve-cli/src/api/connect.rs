@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -170,25 +171,35 @@ fn server(remote: &str) -> Option<String> {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = match rest.strip_prefix('[') {
         Some(inner) => {
-            let (address, port) = inner.split_once(']')?;
-            let address: std::net::Ipv6Addr = address.parse().ok()?;
-            (
-                format!("[{address}]"),
-                port.strip_prefix(':').or(port.is_empty().then_some("8006")),
-            )
+            let (address, behind) = inner.split_once(']')?;
+            let port = match behind {
+                "" => None,
+                behind => Some(behind.strip_prefix(':')?),
+            };
+            (in_brackets(address)?, port)
         }
-        None if rest.matches(':').count() > 1 => {
-            let address: std::net::Ipv6Addr = rest.parse().ok()?;
-            (format!("[{address}]"), Some("8006"))
-        }
+        None if rest.matches(':').count() > 1 => (in_brackets(rest)?, None),
         None => match rest.split_once(':') {
-            Some((host, port)) => (host.to_owned(), Some(port)),
-            None => (rest.to_owned(), None),
+            Some((name, port)) => (host_name(name)?, Some(port)),
+            None => (host_name(rest)?, None),
         },
     };
-    let port = port.map_or(Some(PORT), |port| port.parse().ok())?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte);
-    (!host.is_empty() && host.bytes().all(fits)).then(|| format!("{host}:{port}"))
+    let port: u16 = match port {
+        Some(port) => port.parse().ok()?,
+        None => PORT,
+    };
+    Some(format!("{host}:{port}"))
+}
+
+fn in_brackets(address: &str) -> Option<String> {
+    let address: Ipv6Addr = address.parse().ok()?;
+    Some(format!("[{address}]"))
+}
+
+/// A name or an IPv4 address.
+fn host_name(name: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    (!name.is_empty() && name.bytes().all(fits)).then(|| name.to_owned())
 }
 
 fn digest(text: &str) -> Option<[u8; 32]> {
@@ -238,6 +249,13 @@ mod tests {
             "https://u@n1",
             "a b",
             "[::1",
+            // The token must not go to a place that nobody typed.
+            "https://[::1]443",
+            "https://[::1]/api2",
+            "https://[2001:db8::1].x.example:443",
+            "https://[::1]:",
+            "a]b",
+            "[n1]",
         ] {
             assert_eq!(server(text), None, "{text}");
         }
