@@ -119,6 +119,16 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn help_and_version_stand_among_the_options() {
+    let root = place();
+    let (told, said, code) = pvesh(&root, "--help");
+    assert!(told.starts_with("USAGE: pvesh "), "{told}");
+    assert_eq!((said.as_str(), code), ("", 0));
+    let version = format!("pvesh {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(pvesh(&root, "--remote n1 --version"), (version, String::new(), 0));
+}
+
+#[test]
 fn usage_tells_what_methods_take() {
     let root = place();
     let (told, _, code) = pvesh(&root, "usage /access/groups");

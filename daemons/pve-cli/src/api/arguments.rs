@@ -326,11 +326,18 @@ fn format(name: &str) -> Option<Format> {
 }
 
 /// A boolean option's value as the API has it; none is true.
-fn boolean(word: Option<&str>) -> Result<&'static str, CallError> {
+///
+/// # Errors
+/// The value is neither true nor false.
+pub(crate) fn boolean(word: Option<&str>) -> Result<&'static str, CallError> {
     Ok(if flag(word)? { "1" } else { "0" })
 }
 
-fn flag(word: Option<&str>) -> Result<bool, CallError> {
+/// Whether a boolean option is set; without a value it is.
+///
+/// # Errors
+/// The value is neither true nor false.
+pub(crate) fn flag(word: Option<&str>) -> Result<bool, CallError> {
     word.map_or(Some(true), check::boolean_word).ok_or(CallError::Boolean)
 }
 

@@ -69,12 +69,12 @@ impl Connection {
         ("token-file", true),
     ];
 
-    /// Takes an option; whether it is one of these.
+    /// Takes an option, a boolean one as `1` or `0`; whether it is one of these.
     pub(crate) fn set(&mut self, name: &str, value: String) -> bool {
         match name {
             "ca-file" => self.ca_file = Some(value.into()),
             "fingerprint" => self.fingerprint = Some(value),
-            "insecure" => self.insecure = true,
+            "insecure" => self.insecure = value == "1",
             "remote" => self.remote = Some(value),
             "token-file" => self.token_file = Some(value.into()),
             _ => return false,
@@ -305,11 +305,11 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         assert_eq!(trust(&[]), Ok(Trust::System));
-        assert_eq!(trust(&[("insecure", "")]), Ok(Trust::Anybody));
+        assert_eq!(trust(&[("insecure", "1")]), Ok(Trust::Anybody));
         let digest = "AB:".repeat(31) + "ab";
         assert_eq!(trust(&[("fingerprint", &digest)]), Ok(Trust::Fingerprint([0xab; 32])));
         assert!(trust(&[("fingerprint", "AB:CD")]).is_err());
-        assert!(trust(&[("fingerprint", &digest), ("insecure", "")]).is_err());
+        assert!(trust(&[("fingerprint", &digest), ("insecure", "1")]).is_err());
         let alone = connection(&[("fingerprint", "x")]).target(None);
         assert_eq!(alone.err().unwrap().to_string(), "--fingerprint is for --remote");
         assert!(Connection::default().target(None).unwrap().is_none());

@@ -2,6 +2,8 @@
 
 use pve_contract::Verb;
 
+use crate::api::CallError;
+use crate::api::arguments::{boolean, flag};
 use crate::api::connect::Connection;
 
 /// What there is.
@@ -42,6 +44,8 @@ pub(super) enum Command {
     Usage,
     /// Tell what there is.
     Help,
+    /// Tell the tool's version; an option alone, as with the other tools.
+    Version,
 }
 
 /// The commands by their names, for unique prefixes.
@@ -104,6 +108,8 @@ pub(super) struct Leading {
     /// The directory of a lab, as the other tools have it.
     pub(super) root: Vec<String>,
     pub(super) connection: Connection,
+    /// What is told instead of doing what a command says.
+    told: Option<Command>,
 }
 
 impl Leading {
@@ -117,29 +123,29 @@ impl Leading {
                 None => (option, None),
             };
             words = rest;
+            let unusable = |error: CallError| format!("{error}\n{USAGE}");
+            let is_set = || flag(attached.as_deref()).map_err(unusable);
             match name {
-                "nooutput" => self.without_output = true,
+                "nooutput" => self.without_output = is_set()?,
                 // Calls for other nodes are not passed on in any case.
-                "noproxy" => {}
+                "noproxy" => drop(is_set()?),
+                "help" | "h" | "?" => self.told = is_set()?.then_some(Command::Help).or(self.told),
+                "version" | "V" => self.told = is_set()?.then_some(Command::Version).or(self.told),
                 _ => {
                     let known = Connection::OPTIONS.iter().find(|(known, _)| *known == name);
                     let takes_value = match (name, known) {
                         ("root", _) => true,
                         (_, Some((_, takes_value))) => *takes_value,
-                        _ => return Err(format!("Unknown option: {name}\n400 unable to parse option\n{USAGE}")),
+                        _ => return Err(unusable(CallError::UnknownOption(name.to_owned()))),
                     };
                     let value = match (takes_value, attached, rest.split_first()) {
-                        (false, ..) => String::new(),
+                        (false, attached, _) => boolean(attached.as_deref()).map_err(unusable)?.to_owned(),
                         (true, Some(value), _) => value,
                         (true, None, Some((value, rest))) => {
                             words = rest;
                             value.clone()
                         }
-                        (true, None, None) => {
-                            return Err(format!(
-                                "Option {name} requires an argument\n400 unable to parse option\n{USAGE}"
-                            ));
-                        }
+                        (true, None, None) => return Err(unusable(CallError::MissingValue(name.to_owned()))),
                     };
                     if name == "root" {
                         self.root = vec!["--root".to_owned(), value];
@@ -162,7 +168,17 @@ impl Line {
             without_output,
             root,
             connection,
+            told,
         } = leading;
+        if let Some(command) = told {
+            return Ok(Self {
+                command,
+                path: "/".to_owned(),
+                words: Vec::new(),
+                without_output,
+                connection,
+            });
+        }
         let Some((word, rest)) = words.split_first() else {
             return Err(format!("ERROR: no command specified\n{USAGE}"));
         };
@@ -251,6 +267,13 @@ mod tests {
                 "--root /srv --noborder",
             ),
             ("help", Command::Help, "/", ""),
+            ("--help", Command::Help, "/", ""),
+            ("--remote n1 --help", Command::Help, "/", ""),
+            ("-h get /version", Command::Help, "/", ""),
+            ("-?", Command::Help, "/", ""),
+            ("--root /srv --version", Command::Version, "/", ""),
+            ("-V", Command::Version, "/", ""),
+            ("--help=0 get /version", get, "/version", ""),
         ] {
             assert_eq!(read(text), Ok((command, path.to_owned(), words.to_owned())), "{text}");
         }
@@ -265,6 +288,28 @@ mod tests {
             ..Connection::default()
         };
         assert_eq!((line.connection, line.without_output), (expected, true));
+        for (text, insecure, without_output) in [
+            ("--insecure=1 --nooutput=yes get /", true, true),
+            ("--insecure=0 --nooutput=no get /", false, false),
+            ("--insecure --insecure=off --noproxy=on get /", false, false),
+        ] {
+            let line = Line::read(&words(text)).unwrap();
+            let found = (line.connection.insecure, line.without_output);
+            assert_eq!(found, (insecure, without_output), "{text}");
+        }
+        for text in [
+            "--insecure=junk get /",
+            "--insecure= get /",
+            "--nooutput=2 get /",
+            "--noproxy=junk get /",
+            "--help=junk",
+        ] {
+            let said = Line::read(&words(text)).unwrap_err();
+            assert!(
+                said.starts_with("400 unable to parse boolean option\nUSAGE: pvesh "),
+                "{text}: {said}"
+            );
+        }
         // Behind the command a name is the method's.
         assert_eq!(line.words, words("--root /r --fingerprint x"));
         assert!(

@@ -47,19 +47,13 @@ pub(crate) fn main(words: Vec<OsString>) -> ExitCode {
 
 fn dispatch(words: &[String]) -> Result<ExitCode, Failed> {
     let failed = |error: CallError| Failed(format!("{error}\n"));
-    match words.first().map(String::as_str) {
-        Some(crate::api::complete::VERB) => {
-            return print(&complete::offer(words.get(1..).unwrap_or_default())).map_err(failed);
-        }
-        Some("--help" | "-h" | "-?") => return print(USAGE).map_err(failed),
-        Some("--version" | "-V") => {
-            return print(&format!("{NAME} {}\n", env!("CARGO_PKG_VERSION"))).map_err(failed);
-        }
-        _ => {}
+    if let Some((crate::api::complete::VERB, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return print(&complete::offer(rest)).map_err(failed);
     }
     let line = Line::read(words).map_err(Failed)?;
     match line.command {
         Command::Help => print(USAGE).map_err(failed),
+        Command::Version => print(&format!("{NAME} {}\n", env!("CARGO_PKG_VERSION"))).map_err(failed),
         Command::Usage => show::usage(&line).and_then(|text| print(&text).map_err(failed)),
         Command::Ls => list(&line).map_err(failed),
         Command::Call(_) => call(&line),
