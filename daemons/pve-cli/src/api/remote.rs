@@ -95,6 +95,20 @@ impl Remote {
         path: &str,
         params: &Map<String, Value>,
     ) -> Result<Result<Answer, ApiError>, RemoteError> {
+        self.call_within(DEADLINE, method, path, params)
+    }
+
+    /// As [`Remote::call`], of a method that must answer sooner.
+    ///
+    /// # Errors
+    /// As [`Remote::call`].
+    pub(crate) fn call_within(
+        &self,
+        deadline: Duration,
+        method: &'static Method,
+        path: &str,
+        params: &Map<String, Value>,
+    ) -> Result<Result<Answer, ApiError>, RemoteError> {
         let is_read = matches!(method.verb, Verb::Get | Verb::Delete);
         let form = form(params);
         let mut address = format!("{}/api2/json{}", self.base, encoded_path(path));
@@ -110,7 +124,7 @@ impl Remote {
         }
         let body = if is_read { Vec::new() } else { form.into_bytes() };
         let request = request.body(body).map_err(|_| RemoteError::Path)?;
-        let (head, body) = self.client.send(request)?.into_parts();
+        let (head, body) = self.client.send_within(request, deadline)?.into_parts();
         let status = head.status.as_u16();
         let kind = head
             .headers
@@ -118,14 +132,23 @@ impl Remote {
             .and_then(|kind| kind.to_str().ok());
         let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
         if status == 200 && !is_json {
-            return Ok(Ok(Answer::File(body)));
+            // Any web server has a page for whoever asks.
+            return match method.download_allowed {
+                true => Ok(Ok(Answer::File(body))),
+                false => Err(self.no_api()),
+            };
         }
         let envelope = serde_json::from_slice::<Value>(&body).ok().filter(Value::is_object);
         match (status, envelope) {
             (200, Some(mut envelope)) => Ok(Ok(Answer::Data(envelope["data"].take()))),
-            (200, None) => Err(RemoteError::NoApi(self.server.clone())),
+            (200, None) => Err(self.no_api()),
             (_, envelope) => Ok(Err(refusal(status, head.status.canonical_reason(), envelope.as_ref()))),
         }
+    }
+
+    /// That an answer is none of the API.
+    pub(super) fn no_api(&self) -> RemoteError {
+        RemoteError::NoApi(self.server.clone())
     }
 }
 
@@ -172,10 +195,93 @@ fn form(params: &Map<String, Value>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use pve_contract::route;
     use serde_json::json;
 
     use super::*;
+
+    /// What a server answers: status, type, body.
+    pub(in super::super) type Told = (u16, &'static str, &'static str);
+
+    /// What the API answers with.
+    pub(in super::super) const JSON: &str = "application/json;charset=UTF-8";
+
+    /// A server that answers so, in this order, each on a connection of its own; and the first lines of what it was asked.
+    pub(in super::super) fn server(answers: Vec<Told>) -> (Remote, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        let (asks, asked) = channel();
+        std::thread::spawn(move || {
+            for (status, kind, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut lines = Vec::new();
+                let mut length = 0;
+                loop {
+                    let mut line = String::new();
+                    reader.read_line(&mut line).unwrap();
+                    let line = line.trim_end().to_ascii_lowercase();
+                    if let Some(text) = line.strip_prefix("content-length: ") {
+                        length = text.parse().unwrap();
+                    }
+                    if line.is_empty() {
+                        break;
+                    }
+                    lines.push(line);
+                }
+                reader.read_exact(&mut vec![0; length]).unwrap();
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n");
+                let text = format!("{head}connection: close\r\n\r\n{body}");
+                asks.send(lines.swap_remove(0)).unwrap();
+                stream.write_all(text.as_bytes()).unwrap();
+            }
+        });
+        let remote = Remote::new(Target {
+            base: format!("http://{server}"),
+            server,
+            token: "root@pam!t=s".to_owned(),
+            trust: Trust::System,
+        });
+        (remote.unwrap(), asked)
+    }
+
+    /// What a call of a method comes to, as a text.
+    fn call(verb: Verb, path: &str, told: Told) -> String {
+        let (remote, _asked) = server(vec![told]);
+        let method = route(verb, path).unwrap().method;
+        let answer = remote.call(method, path, &Map::new());
+        match answer {
+            Ok(Ok(Answer::Data(data))) => data.to_string(),
+            Ok(Ok(Answer::File(bytes))) => format!("file {}", String::from_utf8(bytes).unwrap()),
+            Ok(Err(error)) => format!("{} {}", error.status, error.message),
+            Err(error) => error.to_string().split_once(' ').unwrap().1.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_none_of_the_api_is_no_success() {
+        let start = "/nodes/n1/qemu/100/status/start";
+        let log = "/nodes/n1/tasks/UPID:n1:00000001:00000001:00000001:qmstart:100:root@pam:/log";
+        let no_api = "does not answer as the API does - is it pveproxy?";
+        let page = "<html>login</html>";
+        for (verb, path, told, expected) in [
+            (Verb::Post, start, (200, JSON, "{\"data\":\"UPID\"}"), "\"UPID\""),
+            (Verb::Post, start, (200, "text/html", page), no_api),
+            (Verb::Get, "/version", (200, "text/html", page), no_api),
+            (Verb::Get, "/version", (200, JSON, "[]"), no_api),
+            (Verb::Get, "/version", (596, "text/html", ""), "596 no reason given"),
+            // This method may be asked for a file.
+            (Verb::Get, log, (200, "text/plain", "line"), "file line"),
+        ] {
+            assert_eq!(call(verb, path, told), expected, "{path} {told:?}");
+        }
+    }
 
     #[test]
     fn paths_and_forms_are_encoded() {
