@@ -1,4 +1,4 @@
-//! That something goes on, while a task says nothing: `1:05  42%` on the last line of a terminal. Where either standard output
+//! That something goes on, while a task says nothing: `running 1:05  42%` on the last line of a terminal. Where either standard output
 //! or standard error is none, nothing of it is printed.
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(2);
 /// How often the line changes.
 const EVERY: Duration = Duration::from_secs(1);
+/// To the beginning of the line, and nothing behind it (ECMA-48 §8.3.41).
+const CLEAR: &str = "\r\x1b[K";
 
 /// The line.
 #[derive(Debug)]
@@ -26,7 +28,7 @@ impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
         let now = Instant::now();
         Self {
-            is_wanted: !quiet && io::stdout().is_terminal() && io::stderr().is_terminal(),
+            is_wanted: !quiet && is_seen(),
             started: now,
             spoken: now,
             shown: None,
@@ -51,7 +53,7 @@ impl Progress {
         let is_due = self.shown.is_none_or(|shown| shown.elapsed() >= EVERY);
         if self.is_wanted && self.spoken.elapsed() >= SILENCE && is_due {
             let text = line(self.started.elapsed(), self.share.as_deref());
-            write(&format!("\r\x1b[K{text}"));
+            write(&format!("{CLEAR}{text}"));
             self.shown = Some(Instant::now());
         }
     }
@@ -59,9 +61,20 @@ impl Progress {
     /// Takes the line away.
     pub(crate) fn clear(&mut self) {
         if self.shown.take().is_some() {
-            write("\r\x1b[K");
+            write(CLEAR);
         }
     }
+}
+
+/// Takes the line away for somebody who does not know whether it is there, and ends the program.
+pub(crate) fn clear_line() {
+    if is_seen() {
+        write(CLEAR);
+    }
+}
+
+fn is_seen() -> bool {
+    io::stdout().is_terminal() && io::stderr().is_terminal()
 }
 
 impl Drop for Progress {
