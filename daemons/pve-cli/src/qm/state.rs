@@ -36,9 +36,11 @@ static FLAG: Schema = Schema {
     ..Schema::of(Kind::Boolean)
 };
 
+/// A year: whoever waits for longer means for ever, which is what goes without saying.
 static SECONDS: Schema = Schema {
     optional: true,
     minimum: Some(1.0),
+    maximum: Some(31_536_000.0),
     ..Schema::of(Kind::Integer)
 };
 
@@ -119,11 +121,7 @@ pub(super) fn wait(local: &Local, params: Map<String, Value>, _style: &Style) ->
     let context = local.context();
     // That this node has it.
     files::load(context, vmid).map_err(ApiError::from)?;
-    let seconds: Option<u64> = params
-        .get("timeout")
-        .and_then(Value::as_str)
-        .and_then(|text| text.parse().ok());
-    let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = timeout(&params)?.map(|timeout| Instant::now() + timeout);
     while process::is_running(&context.site, vmid) {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(ApiError::from(QmError::StillRunning(vmid)).into());
@@ -131,6 +129,17 @@ pub(super) fn wait(local: &Local, params: Map<String, Value>, _style: &Style) ->
         std::thread::sleep(POLL_EVERY);
     }
     Ok(Shown::Text(String::new()))
+}
+
+/// How long it is waited, if there is an end to it.
+fn timeout(params: &Map<String, Value>) -> Result<Option<Duration>, ApiError> {
+    let Some(text) = params.get("timeout").and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    let seconds = text
+        .parse()
+        .map_err(|_| ApiError::parameter("timeout", "no number of seconds"))?;
+    Ok(Some(Duration::from_secs(seconds)))
 }
 
 /// QEMU's command line as words for a shell.
@@ -170,5 +179,42 @@ impl Journal for Said {
 
     fn warn(&mut self, line: &str) {
         eprintln!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pve_schema::check;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What the timeout of a command line is, after the checks that every verb's words go through.
+    fn waits(text: &str) -> Result<Option<u64>, ()> {
+        let params = json!({"vmid": "100", "timeout": text}).as_object().unwrap().clone();
+        check::parameters(WAIT, false, params.clone()).map_err(drop)?;
+        let found = timeout(&params).map_err(drop)?;
+        // The end of it is a moment that there is.
+        Ok(found.map(|found| {
+            assert!(Instant::now().checked_add(found).is_some(), "{text}");
+            found.as_secs()
+        }))
+    }
+
+    #[test]
+    fn no_timeout_is_too_long_to_be_waited_for() {
+        for (text, expected) in [
+            ("1", Ok(Some(1))),
+            ("+0060", Ok(Some(60))),
+            ("31536000", Ok(Some(31_536_000))),
+            ("31536001", Err(())),
+            ("18446744073709551615", Err(())),
+            ("99999999999999999999", Err(())),
+            ("0", Err(())),
+            ("soon", Err(())),
+        ] {
+            assert_eq!(waits(text), expected, "{text}");
+        }
+        assert_eq!(timeout(&Map::new()).map_err(drop), Ok(None));
     }
 }
