@@ -1,17 +1,18 @@
 //! How answers about the node are printed.
 
+use pve_schema::text;
 use serde_json::{Map, Value};
 
 use crate::api::{Shown, for_people};
 use crate::output::{Style, lines_of};
 
-/// The settings as the file has them: the description as lines with `#`, then `key: value`.
+/// The settings as the file has them: the description as encoded lines with `#`, then `key: value`.
 pub(super) fn config(data: Value, style: &Style) -> Shown {
     for_people(style, data, |data| {
         let empty = Map::new();
         let object = data.as_object().unwrap_or(&empty);
         let description = object.get("description").and_then(Value::as_str).unwrap_or_default();
-        let mut text: String = description.lines().map(|line| format!("#{line}\n")).collect();
+        let mut text = text::encode_lines(description);
         let others = object
             .iter()
             .filter(|(key, _)| !matches!(key.as_str(), "description" | "digest"));
@@ -46,13 +47,13 @@ mod tests {
 
     #[test]
     fn settings_are_printed_as_the_file_has_them() {
-        let data = json!({"digest": "d", "wakeonlan": "02:00:00:00:00:01", "description": "one\ntwo\n", "acme": "domains=a.example"});
+        let data = json!({"digest": "d", "wakeonlan": "02:00:00:00:00:01", "description": " hello :\n50%25 ü\n", "acme": "domains=a.example"});
         let Shown::Text(text) = config(data, &Style::new(Screen::default())) else {
             panic!("data");
         };
         assert_eq!(
             text,
-            "#one\n#two\nacme: domains=a.example\nwakeonlan: 02:00:00:00:00:01\n"
+            "# hello %3A\n#50%2525 %C3%BC\nacme: domains=a.example\nwakeonlan: 02:00:00:00:00:01\n"
         );
     }
 }
