@@ -1,13 +1,17 @@
 //! `pve-cli startall-delay`: what `pve-guests.service` runs before it starts guests at boot. It waits for as long as the
 //! node's `startall-onboot-delay` says (reference 09 §20), for storages and networks that are up later than the node.
+//!
+//! What is wrong with that setting goes to standard error, which the unit has in the journal: guests are started all the same.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use log::LevelFilter;
 use pve_cfs::Cfs;
 use pve_daemon::cli::{self, Options};
+use pve_daemon::logging::{self, Target};
 use pve_node::config::NodeConfig;
 use pve_schema::Context;
 
@@ -18,7 +22,7 @@ pub(crate) const NAME: &str = "startall-delay";
 
 /// Wait for as long as this node is to wait at its boot before it starts guests
 #[derive(Debug, Parser)]
-#[command(name = "pve-cli startall-delay")]
+#[command(name = "pve-cli startall-delay", bin_name = "pve-cli startall-delay")]
 struct Cli {
     /// The directory of a lab; / is the machine's own instance
     #[arg(long, value_name = "DIR")]
@@ -31,10 +35,15 @@ pub(crate) fn main(words: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(named) {
         Ok(cli) => cli,
         Err(error) => {
+            // Nothing is left to say if that fails.
             let _ = error.print();
-            return ExitCode::from(FAILURE);
+            return match error.exit_code() {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(FAILURE),
+            };
         }
     };
+    logging::init(NAME, Target::Stderr, LevelFilter::Info);
     match wait(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
