@@ -1,10 +1,11 @@
 //! `pveversion`: which release this is (reference 09 §23). Scripts read its line.
 
 use std::fmt::Write as _;
-use std::process::Command;
+use std::time::Duration;
 
 use pve_contract::RELEASE;
 use pve_contract::version::build_id;
+use pve_daemon::command::{Command, CommandError};
 use pve_node::status::kernel::Kernel;
 use pve_schema::schema::{Kind, Parameter, Schema};
 use pve_web_api::version::manager_version;
@@ -39,6 +40,9 @@ static VERBOSE: Schema = Schema {
     ..Schema::of(Kind::Boolean)
 };
 
+/// How long dpkg may take to tell of packages: it reads one file, from a disk that may not answer.
+const LIMIT: Duration = Duration::from_secs(5);
+
 /// Packages that guests and storages depend on.
 const PACKAGES: [&str; 12] = [
     "corosync",
@@ -70,13 +74,15 @@ fn version(_local: &Local, params: Map<String, Value>, _style: &Style) -> Result
         build_id(),
         env!("CARGO_PKG_VERSION")
     );
-    // A system without dpkg has no packages to tell of.
-    let known = Command::new("dpkg-query")
+    let known = Command::new("dpkg-query", LIMIT)
         .args(["-W", "-f", "${Package}\t${db:Status-Abbrev}\t${Version}\n"])
         .args(PACKAGES)
-        .output();
-    if let Ok(known) = known {
-        text.push_str(&packages(&String::from_utf8_lossy(&known.stdout)));
+        .outcome();
+    match known {
+        Ok(known) => text.push_str(&packages(&known.stdout_text())),
+        // A system without dpkg has no packages to tell of.
+        Err(CommandError::Execute { .. }) => {}
+        Err(error) => eprintln!("{error}"),
     }
     Ok(Shown::Text(text))
 }
