@@ -34,7 +34,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory as _};
+use clap::{Command, CommandFactory as _, Parser};
 use log::LevelFilter;
 use pve_daemon::logging::{self, Target};
 use pve_daemon::process;
@@ -155,6 +155,18 @@ fn set_umask() {
 
 fn tool(name: &OsStr) -> Option<&'static Tool> {
     const { &TOOLS }.iter().find(|tool| name == tool.name)
+}
+
+/// Understands a command line of its own; says what is wrong with it, or what help and version are, and how to exit then.
+fn parse<C: Parser>(words: impl IntoIterator<Item = OsString>) -> Result<C, ExitCode> {
+    C::try_parse_from(words).map_err(|error| {
+        // Nothing is left to say if that fails.
+        let _ = error.print();
+        match error.exit_code() {
+            0 => ExitCode::SUCCESS,
+            _ => ExitCode::from(FAILURE),
+        }
+    })
 }
 
 /// What is asked of the binary itself.

@@ -6,10 +6,10 @@ use std::fmt::Write as _;
 
 use pve_node::{NodeError, directories, renew_certificate, updatecerts};
 use pve_rest::ApiError;
-use pve_schema::schema::{Kind, Parameter, Schema};
+use pve_schema::schema::Parameter;
 use serde_json::{Map, Value};
 
-use crate::api::{CallError, Entry, Local, Program, Shown, Verb, parameter};
+use crate::api::{CallError, Entry, FLAG, Local, Program, Shown, Verb, is_set, parameter};
 use crate::output::Style;
 
 /// The tool.
@@ -27,21 +27,14 @@ pub(crate) static PROGRAM: Program = Program {
 
 const UPDATECERTS: &[Parameter] = &[parameter("force", &FLAG), parameter("silent", &FLAG)];
 
-static FLAG: Schema = Schema {
-    optional: true,
-    default: Some("0"),
-    ..Schema::of(Kind::Boolean)
-};
-
 /// Makes it, and says what it made.
 fn update(local: &Local, params: Map<String, Value>, _style: &Style) -> Result<Shown, CallError> {
-    let is_set = |name: &str| params.get(name).and_then(Value::as_str) == Some("1");
-    let is_silent = is_set("silent");
+    let is_silent = is_set(&params, "silent");
     let context = local.context();
     let site = &context.site;
     let made = directories::make(site, &directories::OF_SUITE).map_err(ApiError::from)?;
     let report = local.held(|| {
-        if is_set("force") {
+        if is_set(&params, "force") {
             renew_certificate(context)
         } else {
             updatecerts(context)

@@ -7,11 +7,11 @@ use pve_contract::RELEASE;
 use pve_contract::version::build_id;
 use pve_daemon::command::{Command, CommandError};
 use pve_node::status::kernel::Kernel;
-use pve_schema::schema::{Kind, Parameter, Schema};
+use pve_schema::schema::Parameter;
 use pve_web_api::version::manager_version;
 use serde_json::{Map, Value};
 
-use crate::api::{CallError, Local, Program, Shown, Verb, parameter};
+use crate::api::{CallError, FLAG, Local, Program, Shown, Verb, is_set, parameter};
 use crate::output::Style;
 
 /// The tool.
@@ -32,13 +32,7 @@ static PVEVERSION: Verb = Verb {
     )
 };
 
-const OPTIONS: &[Parameter] = &[parameter("verbose", &VERBOSE)];
-
-static VERBOSE: Schema = Schema {
-    optional: true,
-    default: Some("0"),
-    ..Schema::of(Kind::Boolean)
-};
+const OPTIONS: &[Parameter] = &[parameter("verbose", &FLAG)];
 
 /// How long dpkg may take to tell of packages: it reads one file, from a disk that may not answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -61,7 +55,7 @@ const PACKAGES: [&str; 12] = [
 
 fn version(_local: &Local, params: Map<String, Value>, _style: &Style) -> Result<Shown, CallError> {
     let kernel = Kernel::read().release;
-    if params.get("verbose").and_then(Value::as_str) != Some("1") {
+    if !is_set(&params, "verbose") {
         return Ok(Shown::Text(format!(
             "{} (running kernel: {kernel})\n",
             manager_version()

@@ -15,7 +15,7 @@ use pve_daemon::logging::{self, Target};
 use pve_node::config::NodeConfig;
 use pve_schema::Context;
 
-use crate::FAILURE;
+use crate::{FAILURE, parse};
 
 /// How it is called.
 pub(crate) const NAME: &str = "startall-delay";
@@ -32,16 +32,9 @@ struct Cli {
 /// Waits.
 pub(crate) fn main(words: &[OsString]) -> ExitCode {
     let named = std::iter::once(OsString::from(NAME)).chain(words.iter().cloned());
-    let cli = match Cli::try_parse_from(named) {
+    let cli: Cli = match parse(named) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing is left to say if that fails.
-            let _ = error.print();
-            return match error.exit_code() {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::from(FAILURE),
-            };
-        }
+        Err(code) => return code,
     };
     logging::init(NAME, Target::Stderr, LevelFilter::Info);
     match wait(cli) {

@@ -1,6 +1,7 @@
 //! Calls of methods in this process: the daemons' own handlers, permission checks and parameter checks, as `root@pam`.
 //! No daemon need run.
 
+use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
 use pve_contract::{Method, MethodId, Route};
@@ -90,6 +91,21 @@ impl Local {
     pub(crate) fn held<T>(&self, work: impl FnOnce() -> T) -> T {
         let _held = signals::hold();
         work()
+    }
+
+    /// Makes a change that no method makes, not to be cut off either; it is in the log as the API's calls are. `call` tells
+    /// tool, verb and words.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub(crate) fn change<T, E: Display>(&self, call: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let changed = self.held(work);
+        let line = format!("audit: user={} rhost= {call}", UserId::root());
+        match &changed {
+            Ok(_) => log::info!("{line}: ok"),
+            Err(error) => log::warn!("{line}: 500 {error}"),
+        }
+        changed
     }
 
     /// What a method answers to these parameters.

@@ -42,5 +42,6 @@ pub(crate) use error::CallError;
 pub(crate) use local::Local;
 pub(crate) use run::main;
 pub(crate) use verbs::{
-    Action, Entry, HERE, Positional, Program, Prompt, Secret, Shown, Verb, Work, for_people, parameter,
+    ANY, Action, Entry, FLAG, HERE, Positional, Program, Prompt, Secret, Shown, Verb, Work, for_people, is_set,
+    parameter,
 };

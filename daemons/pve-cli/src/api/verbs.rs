@@ -86,6 +86,21 @@ pub(crate) const fn parameter(name: &'static str, schema: &'static Schema) -> Pa
     }
 }
 
+/// A boolean parameter of a verb's own: not set unless it is there.
+pub(crate) static FLAG: Schema = Schema {
+    optional: true,
+    default: Some("0"),
+    ..Schema::of(Kind::Boolean)
+};
+
+/// Anything.
+pub(crate) static ANY: Schema = Schema::of(Kind::Any);
+
+/// Whether a boolean parameter is set.
+pub(crate) fn is_set(params: &Map<String, Value>, name: &str) -> bool {
+    params.get(name).and_then(Value::as_str) == Some("1")
+}
+
 /// A parameter that is a word without a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Positional {
@@ -151,9 +166,6 @@ pub(crate) enum Shown {
     Text(String),
 }
 
-/// Anything.
-static ANY: Schema = Schema::of(Kind::Any);
-
 /// Words for people, the data for programs.
 pub(crate) fn for_people(style: &Style, data: Value, text: impl FnOnce(&Value) -> String) -> Shown {
     match style.format {
@@ -165,20 +177,7 @@ pub(crate) fn for_people(style: &Style, data: Value, text: impl FnOnce(&Value) -
 impl Verb {
     /// A verb that calls a method, with nothing special about it: the base that tables spread from.
     pub(crate) const fn new(name: &'static str, about: &'static str, method: MethodId) -> Self {
-        Self {
-            name,
-            about,
-            target: Target::Method(method),
-            positional: &[],
-            fixed: &[],
-            defaults: &[],
-            hidden: &[],
-            optional: &[],
-            secrets: &[],
-            files: &[],
-            everybody: false,
-            action: Action::Call,
-        }
+        Self::base(name, about, Target::Method(method), Action::Call)
     }
 
     /// A verb that calls no method.
@@ -188,10 +187,14 @@ impl Verb {
         parameters: &'static [Parameter],
         work: Work,
     ) -> Self {
+        Self::base(name, about, Target::Own(parameters), Action::Run(work))
+    }
+
+    const fn base(name: &'static str, about: &'static str, target: Target, action: Action) -> Self {
         Self {
             name,
             about,
-            target: Target::Own(parameters),
+            target,
             positional: &[],
             fixed: &[],
             defaults: &[],
@@ -200,7 +203,7 @@ impl Verb {
             secrets: &[],
             files: &[],
             everybody: false,
-            action: Action::Run(work),
+            action,
         }
     }
 

@@ -256,8 +256,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::ANY;
 
-    static ANY: Schema = Schema::of(Kind::Any);
     static NOTHING: Schema = Schema::of(Kind::Null);
     static OBJECT: Schema = Schema::of(Kind::Object);
 

@@ -1,17 +1,13 @@
 //! `ls` and `usage`.
 
 use pve_contract::{Method, Verb, route};
-use pve_schema::schema::{Kind, Schema};
 use serde_json::{Map, Value, json};
 
 use super::line::{COMMANDS, Command, Line};
 use super::machine::{Answer, Machine};
 use crate::api::run::Failed;
-use crate::api::{CallError, usage};
+use crate::api::{ANY, CallError, usage};
 use crate::output::{Format, Style, TableColumn};
-
-/// Rows of any kind.
-static ANY: Schema = Schema::of(Kind::Any);
 
 /// What is below a path: what can be done with it, and its name.
 pub(super) fn children(machine: &Machine, path: &str, style: &Style) -> Result<String, CallError> {

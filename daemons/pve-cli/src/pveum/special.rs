@@ -127,13 +127,8 @@ pub(super) fn delete_factors(local: &Local, params: Map<String, Value>, _style: 
     // It says what is wrong with the name.
     local.data(id::GET_ACCESS_TFA_USERID, &[("userid", user)])?;
     let user: UserId = user.parse().map_err(|_| CallError::Encoding)?;
-    let removed = local.held(|| change::remove_all(local.context(), &user));
-    // As the API's calls are logged.
-    let line = format!("audit: user=root@pam rhost= pveum user tfa delete userid={user}");
-    match &removed {
-        Ok(()) => log::info!("{line}: ok"),
-        Err(error) => log::warn!("{line}: 500 {error}"),
-    }
+    let call = format!("pveum user tfa delete userid={user}");
+    let removed = local.change(&call, || change::remove_all(local.context(), &user));
     removed.map_err(ApiError::from)?;
     Ok(Shown::Text(String::new()))
 }

@@ -14,8 +14,7 @@ use serde_json::{Map, Value};
 
 use super::error::QmError;
 use super::state::{VMID, vmid};
-use crate::api::parameter;
-use crate::api::{CallError, Local, Shown};
+use crate::api::{CallError, Local, Shown, parameter};
 use crate::output::Style;
 
 pub(super) const TERMINAL: &[Parameter] = &[

@@ -12,8 +12,7 @@ use pve_schema::schema::{Kind, Parameter, Schema};
 use serde_json::{Map, Value};
 
 use super::error::QmError;
-use crate::api::parameter;
-use crate::api::{CallError, Local, Shown, for_people};
+use crate::api::{CallError, FLAG, Local, Shown, for_people, is_set, parameter};
 use crate::output::{Style, lines_of};
 
 /// A machine's number.
@@ -28,12 +27,6 @@ static MAYBE_VMID: Schema = Schema {
     minimum: VMID.minimum,
     maximum: VMID.maximum,
     ..Schema::of(Kind::Integer)
-};
-
-static FLAG: Schema = Schema {
-    optional: true,
-    default: Some("0"),
-    ..Schema::of(Kind::Boolean)
 };
 
 /// A year: whoever waits for longer means for ever, which is what goes without saying.
@@ -70,19 +63,6 @@ pub(super) fn vmid(params: &Map<String, Value>) -> Result<VmId, ApiError> {
         .map_err(|error: pve_schema::ids::InvalidVmId| ApiError::parameter("vmid", error.to_string()))
 }
 
-fn is_set(params: &Map<String, Value>, name: &str) -> bool {
-    params.get(name).and_then(Value::as_str) == Some("1")
-}
-
-/// What a change is in the log, as the API's calls are.
-fn audit<E: std::fmt::Display>(verb: &str, vmid: VmId, result: &Result<(), E>) {
-    let line = format!("audit: user=root@pam rhost= qm {verb} vmid={vmid}");
-    match result {
-        Ok(()) => log::info!("{line}: ok"),
-        Err(error) => log::warn!("{line}: 500 {error}"),
-    }
-}
-
 /// `status: running`; with `--verbose` all that is known.
 pub(super) fn status(local: &Local, params: Map<String, Value>, style: &Style) -> Result<Shown, CallError> {
     let vmid = vmid(&params)?.to_string();
@@ -102,7 +82,7 @@ pub(super) fn status(local: &Local, params: Map<String, Value>, style: &Style) -
 pub(super) fn unlock(local: &Local, params: Map<String, Value>, _style: &Style) -> Result<Shown, CallError> {
     let vmid = vmid(&params)?;
     let context = local.context();
-    let unlocked = local.held(|| -> Result<(), files::FileError> {
+    let unlocked = local.change(&format!("qm unlock vmid={vmid}"), || -> Result<(), files::FileError> {
         let _lock = files::lock(context, vmid)?;
         let mut config = files::load(context, vmid)?;
         if config.main.remove("lock").is_some() {
@@ -110,7 +90,6 @@ pub(super) fn unlock(local: &Local, params: Map<String, Value>, _style: &Style) 
         }
         Ok(())
     });
-    audit("unlock", vmid, &unlocked);
     unlocked.map_err(ApiError::from)?;
     Ok(Shown::Text(String::new()))
 }
@@ -162,8 +141,8 @@ pub(super) fn rescan(local: &Local, params: Map<String, Value>, _style: &Style) 
     };
     let mut said = Said(String::from("rescan volumes...\n"));
     for vmid in vmids {
-        let done = local.held(|| restored::rescan(context, vmid, &mut said));
-        audit("rescan", vmid, &done);
+        let call = format!("qm rescan vmid={vmid}");
+        let done = local.change(&call, || restored::rescan(context, vmid, &mut said));
         done.map_err(ApiError::from)?;
     }
     Ok(Shown::Text(said.0))

@@ -103,16 +103,9 @@ enum Command {
 /// Runs the tool.
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let words = std::iter::once(OsString::from("vma")).chain(arguments);
-    let cli = match Cli::try_parse_from(words) {
+    let cli: Cli = match crate::parse(words) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing is left to say if that fails.
-            let _ = error.print();
-            return match error.exit_code() {
-                0 => ExitCode::SUCCESS,
-                _ => ExitCode::from(crate::FAILURE),
-            };
-        }
+        Err(code) => return code,
     };
     let done = match &cli.command {
         Command::List { archive } => read::list(archive),
