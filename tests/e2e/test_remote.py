@@ -1,4 +1,4 @@
-"""`pvesh --remote`: another machine's API by its paths, through `pveproxy`, by whoever has a token."""
+"""`pvesh --remote`: another node's API by its paths, through `pveproxy`, by whoever has a token."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def fingerprint(lab):
 
 
 class Remote:
-    """The tool as a user without any rights on this machine, whose files it cannot read."""
+    """The tool as a user without any rights on this host, whose files it cannot read."""
 
     def __init__(self, lab, token, *options):
         self.lab, self.options = lab, list(map(str, options))
@@ -118,7 +118,7 @@ def test_a_token_has_its_own_rights(lab, authority, playground):
     assert (code, said) == (0, f"warning: others may read '{path}': chmod 600 it\n")
 
 
-def test_a_machine_must_be_known(lab, token, authority):
+def test_a_node_must_be_known(lab, token, authority):
     code, told, said = Remote(lab, token).run("get", "/version")
     assert (code, told) == (255, "") and "certificate" in said and "--ca-file" in said and "--fingerprint" in said, said
     digest = fingerprint(lab)

@@ -228,6 +228,8 @@ mod tests {
         }
         assert!(all.len() > 100, "{}", all.len());
         for (path, verb) in all {
+            // That is the chipset in `--machine`; what is meant is a VM, or a node.
+            assert!(!verb.about.contains("machine"), "{path}: {}", verb.about);
             let fixed = verb.fixed.iter().chain(verb.defaults).map(|(name, _)| *name);
             let names = verb.positional.iter().map(|word| word.name()).chain(fixed);
             let names = names

@@ -1,4 +1,4 @@
-//! Which machine is asked, as whom, and how it is known: the options that stand before the command.
+//! Which node is asked, as whom, and how it is known: the options that stand before the command.
 
 use std::fs;
 use std::io::Read as _;
@@ -48,7 +48,7 @@ pub(crate) enum ConnectError {
     File { path: PathBuf, error: std::io::Error },
 }
 
-/// A machine to ask.
+/// A node to ask.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// `https://HOST:PORT`
@@ -82,7 +82,7 @@ impl Connection {
         true
     }
 
-    /// The machine, unless it is this one.
+    /// The node, unless it is this one.
     ///
     /// # Errors
     /// Options that do not fit each other, files that cannot be read, no token.
@@ -153,7 +153,7 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>, ConnectError> {
     }
 }
 
-/// A secret that every user of the machine can read is none.
+/// A secret that every user of the host can read is none.
 fn warn_of_readers(path: &Path) {
     let mode = fs::metadata(path).map_or(0, |info| info.permissions().mode());
     if mode & 0o044 != 0 {

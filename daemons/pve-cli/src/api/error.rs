@@ -56,10 +56,10 @@ pub(crate) enum CallError {
     /// A file that was named.
     #[error("unable to read '{path}' - {}", errno_text(error))]
     File { path: String, error: io::Error },
-    /// Which other machine is meant, or as whom.
+    /// Which other node is meant, or as whom.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// Another machine does not answer.
+    /// Another node does not answer.
     #[error(transparent)]
     Remote(#[from] RemoteError),
     /// The user ended it.

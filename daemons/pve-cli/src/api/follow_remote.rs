@@ -1,7 +1,7 @@
-//! The log of a task on another machine, asked for again and again until the task has ended.
+//! The log of a task on another node, asked for again and again until the task has ended.
 //!
 //! Ctrl-C asks the task to end, which takes the right to stop it; the fourth one ends the program at once, and the task goes
-//! on. So it does when the program is killed. A machine that does not answer for a while is asked again, and so is one whose
+//! on. So it does when the program is killed. A node that does not answer for a while is asked again, and so is one whose
 //! `pveproxy` answers that its `pvedaemon` does not.
 
 use std::io::{self, IsTerminal as _};
@@ -27,7 +27,7 @@ use crate::output::for_terminal;
 const POLL_EVERY: Duration = Duration::from_millis(500);
 /// How often it is looked for Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long the other machine may not answer, one question or several: as long as its daemons may take to start again.
+/// How long the other node may not answer, one question or several: as long as its daemons may take to start again.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The statuses with which `pveproxy` says that who is to answer does not (reference 01 §3.8).
 const NOBODY_ANSWERS: RangeInclusive<u16> = 595..=599;
@@ -39,7 +39,7 @@ const LEAVE_FROM: usize = 4;
 /// Prints a task's log to its end; how it ended.
 ///
 /// # Errors
-/// The other machine does not answer or refuses, or standard output is gone.
+/// The other node does not answer or refuses, or standard output is gone.
 pub(crate) fn follow(remote: &Remote, upid: &Upid, quiet: bool) -> Result<String, CallError> {
     let mut task = Task {
         remote,
@@ -98,7 +98,7 @@ fn heed_interrupts(into: &Arc<AtomicUsize>) -> io::Result<()> {
     Ok(())
 }
 
-/// A task of another machine.
+/// A task of another node.
 struct Task<'a> {
     remote: &'a Remote,
     path: String,

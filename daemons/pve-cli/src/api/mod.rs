@@ -13,12 +13,12 @@
 //! | [`verbs`] | the table, and finding a verb in it |
 //! | [`arguments`] | words to parameters |
 //! | [`usage`] | usage and help texts |
-//! | [`connect`], [`remote`] | another machine, and calls of its methods, for `pvesh` |
+//! | [`connect`], [`remote`] | another node, and calls of its methods, for `pvesh` |
 //! | [`complete`] | what a shell offers after the words so far |
 //! | [`password`] | secrets that are typed or piped |
 //! | [`local`] | the call itself |
 //! | [`signals`] | what ends the program waits for the end of a call |
-//! | [`follow`], [`follow_remote`] | the log of the task that a call started, here and on another machine |
+//! | [`follow`], [`follow_remote`] | the log of the task that a call started, here and on another node |
 //! | [`progress`] | that something goes on |
 //! | [`run`] | all of that for one command line |
 //! | [`error`] | what can go wrong |

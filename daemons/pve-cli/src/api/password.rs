@@ -1,5 +1,5 @@
 //! Secrets that are typed without being seen, or come by a pipe. None of them stands in a command line, where every user of
-//! the machine could read it, unless whoever calls put it there.
+//! the host could read it, unless whoever calls put it there.
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};

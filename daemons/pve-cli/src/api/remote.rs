@@ -1,4 +1,4 @@
-//! Calls of another machine's methods, through its `pveproxy`, with a token.
+//! Calls of another node's methods, through its `pveproxy`, with a token.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const LARGEST: u64 = 256 << 20;
 /// Everything that has a meaning in a path or a query is encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Another machine.
+/// Another node.
 #[derive(Debug)]
 pub(crate) struct Remote {
     client: Client,
@@ -47,7 +47,7 @@ pub(crate) enum RemoteError {
 fn hint(error: &FetchError) -> &'static str {
     match error {
         FetchError::Connect { reason, .. } if reason.contains("certificate") => {
-            "\nIf that is the right machine: --ca-file FILE with its /etc/pve/pve-root-ca.pem, or --fingerprint with the SHA-256 of \
+            "\nIf that is the right node: --ca-file FILE with its /etc/pve/pve-root-ca.pem, or --fingerprint with the SHA-256 of \
              its certificate"
         }
         _ => "",
@@ -299,7 +299,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refusals_tell_what_the_other_machine_told() {
+    fn refusals_tell_what_the_other_node_told() {
         let envelope =
             json!({"data": null, "message": "Parameter verification failed.\n", "errors": {"vmid": "bad\n"}});
         let error = refusal(400, Some("Bad Request"), Some(&envelope));

@@ -4,7 +4,7 @@ use pve_contract::{paths, route};
 
 use super::NAME;
 use super::line::{COMMANDS, Command, Leading};
-use super::machine::Machine;
+use super::node::Node;
 use super::show::names;
 use crate::api::arguments::{Arguments, Options};
 use crate::api::complete::{begin_so, in_options};
@@ -82,9 +82,9 @@ fn below(connection: &Connection, arguments: &Arguments, typed: &str) -> Vec<Str
         }
     }
     if is_open {
-        let machine = Machine::named(connection, arguments).ok();
+        let node = Node::named(connection, arguments).ok();
         let parent_path = if parent.is_empty() { "/" } else { parent };
-        let there = machine.and_then(|machine| names(&machine, parent_path).ok());
+        let there = node.and_then(|node| names(&node, parent_path).ok());
         found.extend(there.into_iter().flatten().map(|name| format!("{parent}/{name}")));
     }
     found

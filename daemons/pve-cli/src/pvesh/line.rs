@@ -25,12 +25,12 @@ USAGE: pvesh <COMMAND> <api_path> [OPTIONS]
   --quiet <boolean>                           print no result
   --root DIR                                  all built-in paths are below DIR: the directory of a lab
 
-  Before the command, to call another machine's methods, as whoever has a token may
-  --remote https://HOST[:PORT]                which machine; its port is 8006 unless it is told
+  Before the command, to call another node's methods, as whoever has a token may
+  --remote https://HOST[:PORT]                which node; its port is 8006 unless it is told
   --token-file FILE                           holds USER@REALM!TOKENID=SECRET; else the environment has it, as PVE_API_TOKEN
-  --ca-file FILE                              the certificate of the authority that vouches for the machine
-  --fingerprint SHA256                        of the machine's own certificate, instead
-  --insecure                                  believe any machine
+  --ca-file FILE                              the certificate of the authority that vouches for the node
+  --fingerprint SHA256                        of the node's own certificate, instead
+  --insecure                                  believe any node
 ";
 
 /// What is to be done.
@@ -97,7 +97,7 @@ pub(super) struct Line {
     pub(super) words: Vec<String>,
     /// Whether the result is not wanted.
     pub(super) without_output: bool,
-    /// Which machine is asked.
+    /// Which node is asked.
     pub(super) connection: Connection,
 }
 

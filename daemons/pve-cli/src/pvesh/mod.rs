@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`line`] | a command line: what is to be done with which path |
-//! | [`machine`] | this machine, or another one that is asked through its `pveproxy` |
+//! | [`node`] | this node, or another one that is asked through its `pveproxy` |
 //! | [`show`] | `ls` and `usage` |
 //! | [`complete`] | what a shell offers after the words so far |
 //!
@@ -11,7 +11,7 @@
 
 mod complete;
 mod line;
-mod machine;
+mod node;
 mod show;
 
 use std::ffi::OsString;
@@ -25,10 +25,10 @@ use crate::api::arguments::{Arguments, Options};
 use crate::api::run::{Failed, end, print};
 use crate::output::Screen;
 use line::{Command, Line, USAGE};
-use machine::{Answer, Machine};
+use node::{Answer, Node};
 
 /// What it is for, in a line.
-pub(crate) const ABOUT: &str = "The API by its paths, here and on other machines";
+pub(crate) const ABOUT: &str = "The API by its paths, here and on other nodes";
 
 /// What the tool is called.
 const NAME: &str = "pvesh";
@@ -72,8 +72,8 @@ fn list(line: &Line) -> Result<ExitCode, CallError> {
     if !arguments.words.is_empty() {
         return Err(CallError::TooMany);
     }
-    let machine = Machine::of(line, &arguments)?;
-    print(&show::children(&machine, &line.path, &arguments.style)?)
+    let node = Node::of(line, &arguments)?;
+    print(&show::children(&node, &line.path, &arguments.style)?)
 }
 
 fn call(line: &Line) -> Result<ExitCode, Failed> {
@@ -107,15 +107,15 @@ fn run(line: &Line, route: Route) -> Result<ExitCode, CallError> {
     if !arguments.words.is_empty() {
         return Err(CallError::TooMany);
     }
-    let machine = Machine::of(line, &arguments)?;
+    let node = Node::of(line, &arguments)?;
     let style = &mut arguments.style;
     style.quiet = style.quiet || line.without_output;
-    let data = match machine.call(route, &line.path, arguments.params)? {
+    let data = match node.call(route, &line.path, arguments.params)? {
         Answer::Data(data) => data,
         Answer::File(_) if style.quiet => return Ok(ExitCode::SUCCESS),
         Answer::File(mut content) => return send(&mut content),
     };
-    machine.follow(&data, style.quiet)?;
+    node.follow(&data, style.quiet)?;
     print(&style.print(&data, method.returns))
 }
 

@@ -4,14 +4,14 @@ use pve_contract::{Method, Verb, route};
 use serde_json::{Map, Value, json};
 
 use super::line::{COMMANDS, Command, Line};
-use super::machine::{Answer, Machine};
+use super::node::{Answer, Node};
 use crate::api::run::Failed;
 use crate::api::{ANY, CallError, usage};
 use crate::output::{Format, Style, TableColumn};
 
 /// What is below a path: what can be done with it, and its name.
-pub(super) fn children(machine: &Machine, path: &str, style: &Style) -> Result<String, CallError> {
-    let names = names(machine, path)?;
+pub(super) fn children(node: &Node, path: &str, style: &Style) -> Result<String, CallError> {
+    let names = names(node, path)?;
     let path = path.trim_end_matches('/');
     let rows: Vec<[String; 2]> = names
         .into_iter()
@@ -31,13 +31,13 @@ pub(super) fn children(machine: &Machine, path: &str, style: &Style) -> Result<S
 }
 
 /// The names of what is below a path, sorted.
-pub(super) fn names(machine: &Machine, path: &str) -> Result<Vec<String>, CallError> {
+pub(super) fn names(node: &Node, path: &str) -> Result<Vec<String>, CallError> {
     let index = route(Verb::Get, path).ok();
     let key = index.as_ref().and_then(|route| route.method.returns.child_key());
     let (Some(index), Some(key)) = (index, key) else {
         return Err(CallError::NoIndex(path.to_owned()));
     };
-    let data = match machine.call(index, path, Map::new())? {
+    let data = match node.call(index, path, Map::new())? {
         Answer::Data(data) => data,
         Answer::File(_) => Value::Null,
     };

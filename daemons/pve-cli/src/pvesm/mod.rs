@@ -5,7 +5,8 @@
 //! | here | the table |
 //! | [`show`] | how lists are printed, and verbs that no method has |
 //!
-//! Not here: `export` and `import`, which send volumes to other nodes.
+//! Not here: `export` and `import`, which send volumes to other nodes, and `apiinfo`, which prints the version of upstream's
+//! interface to storage plugins.
 
 mod show;
 

@@ -1,4 +1,4 @@
-//! Verbs that connect standard input and output to a machine (reference 06b §13). Other nodes of a cluster call them by ssh;
+//! Verbs that connect standard input and output to a VM (reference 06b §13). Other nodes of a cluster call them by ssh;
 //! `terminal` is for people, too.
 
 use pve_node::console::stdio;

@@ -6,7 +6,7 @@
 //! | [`guest`] | the table of what is asked of the agent in the guest |
 //! | [`show`] | how lists and configurations are printed |
 //! | [`state`] | verbs that no method has: `status`, `unlock`, `wait`, `showcmd`, `rescan` |
-//! | [`console`] | verbs that connect standard input and output to a machine: `terminal`, `vncproxy` |
+//! | [`console`] | verbs that connect standard input and output to a VM: `terminal`, `vncproxy` |
 //! | [`error`] | what can go wrong with these |
 //!
 //! Not here: `cleanup`, which `qmeventd` does itself; `mtunnel`, `nbdstop` and the imports, which need what is not built.
@@ -33,7 +33,7 @@ pub(crate) static PROGRAM: Program = Program {
 const VMID: &[Positional] = &[Required("vmid")];
 const SNAPSHOT: &[Positional] = &[Required("vmid"), Required("snapname")];
 
-/// A verb about one machine of this node.
+/// A verb about one VM of this node.
 const fn of_vm(name: &'static str, about: &'static str, method: pve_contract::MethodId) -> Verb {
     Verb {
         positional: VMID,
@@ -42,7 +42,7 @@ const fn of_vm(name: &'static str, about: &'static str, method: pve_contract::Me
     }
 }
 
-/// A verb about one machine that calls no method.
+/// A verb about one VM that calls no method.
 const fn own(
     name: &'static str,
     about: &'static str,
@@ -68,7 +68,7 @@ const ENTRIES: &[Entry] = &[
     }),
     Entry::Verb(of_vm(
         "create",
-        "Make a machine, or restore one from a backup",
+        "Make a VM, or restore one from a backup",
         id::POST_NODES_NODE_QEMU,
     )),
     Entry::Verb(Verb {
@@ -81,7 +81,7 @@ const ENTRIES: &[Entry] = &[
     }),
     Entry::Verb(of_vm(
         "destroy",
-        "Destroy a machine and all of its disks",
+        "Destroy a VM and all of its disks",
         id::DELETE_NODES_NODE_QEMU_VMID,
     )),
     Entry::Group("disk", DISK),
@@ -89,18 +89,18 @@ const ENTRIES: &[Entry] = &[
     Entry::Verb(Verb {
         action: Action::CallAndShow(show::list),
         fixed: HERE,
-        ..Verb::new("list", "List the machines of this node", id::GET_NODES_NODE_QEMU)
+        ..Verb::new("list", "List the VMs of this node", id::GET_NODES_NODE_QEMU)
     }),
     Entry::Verb(of_vm(
         "listsnapshot",
-        "List the snapshots of a machine",
+        "List the snapshots of a VM",
         id::GET_NODES_NODE_QEMU_VMID_SNAPSHOT,
     )),
     Entry::Verb(Verb {
         positional: &[Required("vmid"), Required("target")],
         ..of_vm(
             "migrate",
-            "Move a machine to another node",
+            "Move a VM to another node",
             id::POST_NODES_NODE_QEMU_VMID_MIGRATE,
         )
     }),
@@ -114,7 +114,7 @@ const ENTRIES: &[Entry] = &[
     }),
     Entry::Verb(of_vm(
         "reboot",
-        "Shut a machine down and start it again",
+        "Shut a VM down and start it again",
         id::POST_NODES_NODE_QEMU_VMID_STATUS_REBOOT,
     )),
     Entry::Verb(of_vm(
@@ -124,7 +124,7 @@ const ENTRIES: &[Entry] = &[
     )),
     Entry::Verb(of_vm(
         "resume",
-        "Let a suspended machine go on",
+        "Let a suspended VM go on",
         id::POST_NODES_NODE_QEMU_VMID_STATUS_RESUME,
     )),
     Entry::Verb(Verb {
@@ -162,35 +162,26 @@ const ENTRIES: &[Entry] = &[
         positional: SNAPSHOT,
         ..of_vm("snapshot", "Take a snapshot", id::POST_NODES_NODE_QEMU_VMID_SNAPSHOT)
     }),
-    Entry::Verb(of_vm(
-        "start",
-        "Start a machine",
-        id::POST_NODES_NODE_QEMU_VMID_STATUS_START,
-    )),
-    Entry::Verb(own(
-        "status",
-        "Print whether a machine runs",
-        state::STATUS,
-        state::status,
-    )),
+    Entry::Verb(of_vm("start", "Start a VM", id::POST_NODES_NODE_QEMU_VMID_STATUS_START)),
+    Entry::Verb(own("status", "Print whether a VM runs", state::STATUS, state::status)),
     Entry::Verb(of_vm(
         "stop",
-        "Stop a machine at once, as by pulling its plug",
+        "Stop a VM at once, as by pulling its plug",
         id::POST_NODES_NODE_QEMU_VMID_STATUS_STOP,
     )),
     Entry::Verb(of_vm(
         "suspend",
-        "Let a machine stand still",
+        "Let a VM stand still",
         id::POST_NODES_NODE_QEMU_VMID_STATUS_SUSPEND,
     )),
     Entry::Verb(of_vm(
         "template",
-        "Make a template of a machine",
+        "Make a template of a VM",
         id::POST_NODES_NODE_QEMU_VMID_TEMPLATE,
     )),
     Entry::Verb(own(
         "terminal",
-        "Show a serial port of a running machine, for one at a time",
+        "Show a serial port of a running VM, for one at a time",
         console::TERMINAL,
         console::terminal,
     )),
@@ -206,12 +197,7 @@ const ENTRIES: &[Entry] = &[
         state::ONLY_VMID,
         console::vnc_proxy,
     )),
-    Entry::Verb(own(
-        "wait",
-        "Wait until a machine has stopped",
-        state::WAIT,
-        state::wait,
-    )),
+    Entry::Verb(own("wait", "Wait until a VM has stopped", state::WAIT, state::wait)),
     Entry::Alias("agent", &["guest", "cmd"]),
     Entry::Alias("move-disk", &["disk", "move"]),
     Entry::Alias("move_disk", &["disk", "move"]),
@@ -222,7 +208,7 @@ const ENTRIES: &[Entry] = &[
 
 const CLONE: Verb = Verb {
     positional: &[Required("vmid"), Required("newid")],
-    ..of_vm("clone", "Copy a machine", id::POST_NODES_NODE_QEMU_VMID_CLONE)
+    ..of_vm("clone", "Copy a VM", id::POST_NODES_NODE_QEMU_VMID_CLONE)
 };
 
 /// The password for the guest's first user need not stand in the command line.
@@ -262,7 +248,7 @@ const DISK: &[Entry] = &[
         positional: &[Required("vmid"), Required("disk"), Optional("storage")],
         ..of_vm(
             "move",
-            "Move a disk to another storage or machine",
+            "Move a disk to another storage or VM",
             id::POST_NODES_NODE_QEMU_VMID_MOVE_DISK,
         )
     }),

@@ -11,7 +11,7 @@ fn gibibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 30)
 }
 
-/// A line for each machine, sorted by number.
+/// A line for each VM, sorted by number.
 pub(super) fn list(data: Value, style: &Style) -> Shown {
     for_people(style, data, |data| {
         let mut rows: Vec<&Value> = data.as_array().into_iter().flatten().collect();

@@ -15,7 +15,7 @@ use super::error::QmError;
 use crate::api::{CallError, FLAG, Local, Shown, for_people, is_set, parameter};
 use crate::output::{Style, lines_of};
 
-/// A machine's number.
+/// A VM's number.
 pub(super) static VMID: Schema = Schema {
     minimum: Some(100.0),
     maximum: Some(999_999_999.0),
@@ -53,10 +53,10 @@ pub(super) const SHOWCMD: &[Parameter] = &[
 pub(super) const STATUS: &[Parameter] = &[parameter("verbose", &FLAG), parameter("vmid", &VMID)];
 pub(super) const WAIT: &[Parameter] = &[parameter("timeout", &SECONDS), parameter("vmid", &VMID)];
 
-/// How often it is looked at whether a machine still runs.
+/// How often it is looked at whether a VM still runs.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// The machine that a verb is about.
+/// The VM that a verb is about.
 pub(super) fn vmid(params: &Map<String, Value>) -> Result<VmId, ApiError> {
     let text = params.get("vmid").and_then(Value::as_str).unwrap_or_default();
     text.parse()
@@ -132,7 +132,7 @@ pub(super) fn show_command(local: &Local, params: Map<String, Value>, _style: &S
     }))
 }
 
-/// Records what is on the storages, for one machine or all of this node.
+/// Records what is on the storages, for one VM or all of this node.
 pub(super) fn rescan(local: &Local, params: Map<String, Value>, _style: &Style) -> Result<Shown, CallError> {
     let context = local.context();
     let vmids = match params.contains_key("vmid") {

@@ -1,4 +1,4 @@
-//! This machine, whose methods are called in this process as root, or another one, which is asked with a token.
+//! This node, whose methods are called in this process as root, or another one, which is asked with a token.
 
 use std::io::{Cursor, Read};
 
@@ -14,7 +14,7 @@ use crate::api::remote::{self, Remote};
 use crate::api::{CallError, Local, follow, follow_remote, run};
 
 /// Whose methods are called.
-pub(super) enum Machine {
+pub(super) enum Node {
     /// This one's.
     Here(Local),
     /// Another one's.
@@ -29,7 +29,7 @@ pub(super) enum Answer {
     File(Box<dyn Read>),
 }
 
-impl Machine {
+impl Node {
     /// The one that a command line names.
     pub(super) fn of(line: &Line, arguments: &Arguments) -> Result<Self, CallError> {
         Self::named(&line.connection, arguments)
