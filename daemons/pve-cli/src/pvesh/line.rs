@@ -128,9 +128,18 @@ impl Leading {
             match name {
                 "nooutput" => self.without_output = is_set()?,
                 // Calls for other nodes are not passed on in any case.
-                "noproxy" => drop(is_set()?),
-                "help" | "h" | "?" => self.told = is_set()?.then_some(Command::Help).or(self.told),
-                "version" | "V" => self.told = is_set()?.then_some(Command::Version).or(self.told),
+                "noproxy" => {
+                    is_set()?;
+                }
+                "help" | "h" | "?" if is_set()? => {
+                    self.told = Some(Command::Help);
+                    break;
+                }
+                "version" | "V" if is_set()? => {
+                    self.told = Some(Command::Version);
+                    break;
+                }
+                "help" | "version" => {}
                 _ => {
                     let known = Connection::OPTIONS.iter().find(|(known, _)| *known == name);
                     let takes_value = match (name, known) {
@@ -269,7 +278,7 @@ mod tests {
             ("help", Command::Help, "/", ""),
             ("--help", Command::Help, "/", ""),
             ("--remote n1 --help", Command::Help, "/", ""),
-            ("-h get /version", Command::Help, "/", ""),
+            ("-h --nosuch get /version", Command::Help, "/", ""),
             ("-?", Command::Help, "/", ""),
             ("--root /srv --version", Command::Version, "/", ""),
             ("-V", Command::Version, "/", ""),
