@@ -1,11 +1,15 @@
 """`pvesh --remote`: another node's API by its paths, through `pveproxy`, by whoever has a token."""
 
 import hashlib
+import http.server
+import json
 import os
 import re
 import signal
 import ssl
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -156,3 +160,106 @@ def test_a_task_is_followed_and_stopped(lab, remote):
     finally:
         remote("create", f"{node}/qemu/600/status/stop")
         remote("delete", f"{node}/qemu/600")
+
+
+def test_a_task_is_followed_while_pvedaemon_starts_again(lab, remote):
+    node = f"/nodes/{lab.node}"
+    remote("create", f"{node}/qemu", "--vmid", 601, "--memory", 64, "--kvm", 0)
+    remote("--nooutput", "create", f"{node}/qemu/601/status/start")
+    try:
+        # Nothing in the guest answers the power button: the task waits for its whole time.
+        child = remote.popen("create", f"{node}/qemu/601/status/shutdown", "--timeout", 15)
+        api = lab.api()
+        running = lambda: [row for row in api.nodes(lab.node).tasks.get(source="active") if row["type"] == "qmshutdown"]
+        (task,) = wait_for("the task runs", running, 30)
+        # The supervisor stands still: it does not start the daemon again until it may.
+        master, workers = lab.daemon_pids("pvedaemon")
+        os.kill(lab.process.pid, signal.SIGSTOP)
+        try:
+            for pid in [master, *workers]:
+                os.kill(pid, signal.SIGKILL)
+            status = f"/nodes/{lab.node}/tasks/{task['upid']}/status"
+            seen = wait_for("pveproxy says so", lambda: unanswered(lab, status), 30)
+            # It is asked meanwhile, and answers 500 to whoever has a token: it cannot look that up.
+            time.sleep(3)
+        finally:
+            os.kill(lab.process.pid, signal.SIGCONT)
+        assert seen in range(595, 600)
+        told, said = child.communicate(timeout=120)
+        assert (child.returncode, said) == (0, ""), (told, said)
+        assert "TASK ERROR: VM quit/powerdown failed - got timeout" in told and task["upid"] in told, told
+    finally:
+        remote("create", f"{node}/qemu/601/status/stop")
+        remote("delete", f"{node}/qemu/601")
+
+
+def unanswered(lab, path):
+    """The status with which the proxy says that nobody answers, or 0."""
+    try:
+        status = lab.call("GET", path).status_code
+    except OSError:
+        return 0
+    return status if status >= 595 else 0
+
+
+class Stranger(http.server.BaseHTTPRequestHandler):
+    """A web server that begins a task, and answers nothing more; for others it has a page."""
+
+    asked = threading.Event()
+    gone = threading.Event()
+
+    def do_POST(self):
+        upid = "UPID:n1:00000001:00000001:00000001:qmstart:100:root@pam:"
+        self.answer("application/json", json.dumps({"data": upid}))
+
+    def do_GET(self):
+        if "/tasks/" not in self.path:
+            return self.answer("text/html", "<html>Welcome</html>")
+        self.asked.set()
+        self.gone.wait(60)
+
+    def answer(self, kind, text):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def stranger(lab, token, playground):
+    """The tool, which asks that server."""
+    Stranger.asked.clear()
+    Stranger.gone.clear()
+    server = http.server.ThreadingHTTPServer((lab.address, 0), Stranger)
+    server.daemon_threads = True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    directory = lab.root / "etc/pve/local"
+    context.load_cert_chain(directory / "pve-ssl.pem", directory / "pve-ssl.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    tool = Remote(lab, token, "--remote", f"https://{lab.address}:{server.server_port}", "--fingerprint", fingerprint(lab))
+    yield tool
+    Stranger.gone.set()
+    server.shutdown()
+
+
+def test_what_is_no_api_is_no_success(stranger):
+    code, told, said = stranger.run("get", "/version")
+    assert (code, told) == (255, "") and said.endswith(" does not answer as the API does - is it pveproxy?\n"), said
+
+
+def test_the_fourth_interrupt_ends_the_tool_whatever_it_waits_for(stranger):
+    child = stranger.popen("create", "/nodes/n1/qemu/100/status/start")
+    assert Stranger.asked.wait(30)
+    started = time.monotonic()
+    for _ in range(4):
+        child.send_signal(signal.SIGINT)
+        # Two that come at once are one.
+        time.sleep(0.3)
+    told, said = child.communicate(timeout=60)
+    assert (child.returncode, told, said) == (255, "", "interrupted\n")
+    assert time.monotonic() - started < 10

@@ -29,8 +29,9 @@ const POLL_EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the other node may not answer, one question or several: as long as its daemons may take to start again.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The statuses with which `pveproxy` says that who is to answer does not (reference 01 §3.8).
-const NOBODY_ANSWERS: RangeInclusive<u16> = 595..=599;
+/// The statuses with which the other node says that it cannot answer now: 595 to 599 while the `pvedaemon` behind its
+/// `pveproxy` is away (reference 01 §3.8), 500 when that is to know the token; others are those of proxies on the way.
+const CANNOT_ANSWER: RangeInclusive<u16> = 500..=599;
 /// How many lines are asked for at once.
 const LINES: u64 = 1000;
 /// From which Ctrl-C on the program ends.
@@ -77,7 +78,7 @@ pub(crate) fn follow(remote: &Remote, upid: &Upid, quiet: bool) -> Result<String
 fn is_silence(error: &CallError) -> bool {
     match error {
         CallError::Remote(error) => matches!(error, RemoteError::Fetch(_)),
-        CallError::Api(error) => NOBODY_ANSWERS.contains(&error.status),
+        CallError::Api(error) => CANNOT_ANSWER.contains(&error.status),
         _ => false,
     }
 }
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_task_is_followed_while_the_daemons_behind_the_proxy_start_again() {
         let nobody = |status| (status, "text/html", "");
-        let answers = [RUNS, LOG, nobody(595), RUNS, nobody(596), nobody(599), ENDED, LOG];
+        let answers = [RUNS, LOG, nobody(595), RUNS, nobody(500), nobody(599), ENDED, LOG];
         assert_eq!(ended(&answers), Ok("VM quit/powerdown failed".to_owned()));
     }
 
