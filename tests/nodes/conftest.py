@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -49,10 +50,11 @@ def run():
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    """The package under test."""
+    """The package under test: a copy, which stays what it is when another is built meanwhile."""
     path = os.environ.get("PVE_TEST_DEB")
     assert path, "PVE_TEST_DEB names the package: tests/run nodes builds it and sets this"
-    return Package(path, tmp_path_factory.mktemp("package"))
+    work = tmp_path_factory.mktemp("package")
+    return Package(shutil.copy(path, work), work)
 
 
 @pytest.fixture(scope="session")
