@@ -38,7 +38,7 @@ pub enum Owner {
 pub enum Existing {
     /// It gets its mode and owner: only the daemons use it.
     SetRight,
-    /// It stays as it is: an administrator may have put a disk there.
+    /// It stays as it is: an administrator may have put a disk there, or let others read it.
     Keep,
 }
 
@@ -59,6 +59,16 @@ impl Directory {
             path,
             mode: 0o755,
             owner: Owner::Root,
+            existing: Existing::Keep,
+        }
+    }
+
+    /// One for logs: who reads them is the administrator's choice.
+    const fn logs(path: &'static str, mode: u32, owner: Owner) -> Self {
+        Self {
+            path,
+            mode,
+            owner,
             existing: Existing::Keep,
         }
     }
@@ -93,9 +103,9 @@ pub const OF_SUITE: [Directory; 15] = [
     Directory::storage("/var/lib/vz/template"),
     Directory::storage("/var/lib/vz/template/cache"),
     Directory::storage("/var/lib/vz/template/iso"),
-    Directory::ours("/var/log/pve", 0o755, Owner::Root),
-    Directory::ours("/var/log/pve/tasks", 0o755, Owner::Root),
-    Directory::ours("/var/log/pveproxy", 0o700, Owner::Web),
+    Directory::logs("/var/log/pve", 0o755, Owner::Root),
+    Directory::logs("/var/log/pve/tasks", 0o755, Owner::Root),
+    Directory::logs("/var/log/pveproxy", 0o700, Owner::Web),
 ];
 
 /// A directory could not be made as it must be.

@@ -75,12 +75,17 @@ fn everything_is_made_once() {
     };
     set_mode("run/pve", 0o777);
     set_mode("var/lib/vz", 0o711);
+    set_mode("var/log/pve", 0o750);
+    set_mode("var/log/pve/tasks", 0o750);
+    set_mode("var/log/pveproxy", 0o2750);
     assert_eq!(
         pvecm(root.path(), "u -silent 1 -force"),
         (String::new(), String::new(), 0)
     );
     let mode = |path: &str| fs::metadata(root.path().join(path)).unwrap().permissions().mode() & 0o7777;
     assert_eq!((mode("run/pve"), mode("var/lib/vz")), (0o750, 0o711));
+    let logs = ["var/log/pve", "var/log/pve/tasks", "var/log/pveproxy"].map(mode);
+    assert_eq!(logs, [0o750, 0o750, 0o2750]);
     assert_ne!(
         fs::read(&certificate).unwrap(),
         first,
