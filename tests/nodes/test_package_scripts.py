@@ -98,6 +98,29 @@ def test_what_is_installed_without_systemd_is_ready_at_the_first_boot(blank, pac
     assert main_pids(node) == before[0] and active(node, ["pveproxy"]) == ["active"]
 
 
+def test_guests_and_jobs_wait_for_remote_mounts_without_pveproxy(blank, package):
+    node = blank()
+    code, output = Chroot(node).install(package)
+    assert code == 0, output
+    units = node.root / "etc/systemd/system"
+    (units / "pveproxy.service").symlink_to("/dev/null")
+    # Stands for a mount of a server that takes its time.
+    lines = ["[Unit]", "DefaultDependencies=no", "Before=remote-fs.target", "[Service]", "Type=oneshot",
+             "RemainAfterExit=yes", "ExecStart=/bin/sleep 5"]  # fmt: skip
+    (units / "far.service").write_text("".join(f"{line}\n" for line in lines))
+    (units / "remote-fs.target.wants").mkdir(exist_ok=True)
+    (units / "remote-fs.target.wants/far.service").symlink_to("../far.service")
+    node.boot()
+    wanted = ["pve-guests", "pvescheduler", "pvedaemon", "far"]
+    wait_for(lambda: f"all is active: {active(node, wanted)}", lambda: set(active(node, wanted)) == {"active"})
+    assert active(node, ["pveproxy"]) == ["inactive"]
+    assert node.is_active("pve-storage.target")
+    there = int(node.unit("far.service", "ActiveEnterTimestampMonotonic"))
+    for unit in ("pve-guests.service", "pvescheduler.service"):
+        # When it began to start.
+        assert int(node.unit(unit, "InactiveExitTimestampMonotonic")) >= there, unit
+
+
 def test_removal_and_purge_without_systemd_leave_guests_and_configurations(blank, package):
     node = blank()
     chroot = Chroot(node)
