@@ -21,6 +21,10 @@ from node import CACHE, RELEASES, Network, Node, Run, image, missing  # noqa: E4
 ORDER = ["harness", "installed", "running", "settings", "services", "upgrade", "reboot", "removal", "bare"]
 
 
+# Where a removal leaves something, if it leaves anything. What is in /root is of those who log in.
+TREES = ("/etc", "/opt", "/run", "/srv", "/usr", "/var")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     def place(item):
@@ -89,6 +93,7 @@ def node(network, images, release, package):
     share it, in the order of their files, and leave it as they found it."""
     with Node(network, images[release]) as made:
         made.boot()
+        made.tree_before = made.tree(*TREES)
         made.install_output = package.install(made)
         made.put(CACHE / "tiny.iso", "/var/lib/vz/template/iso/tiny.iso")
         yield made

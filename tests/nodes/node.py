@@ -377,6 +377,14 @@ class Node:
     def read(self, path):
         return self.run("cat", path)
 
+    def tree(self, *directories):
+        """What is there: {path: (kind, mode, owner, what it is a link to)}."""
+        fields = r"%y %m %u:%g %l\t%p\0"
+        # Files of a running system come and go.
+        listed = self.try_run("find", *directories, "-xdev", "-printf", fields)[1]
+        entries = (entry.split("\t", 1) for entry in listed.split("\0") if "\t" in entry)
+        return {path: tuple(what.split(" ", 3)) for what, path in entries}
+
     def exists(self, path):
         return self.try_run("test", "-e", path)[0] == 0
 

@@ -1,6 +1,7 @@
 """What happens at installation, upgrade and removal where systemd does not run, where an administrator's policy forbids it
 to be asked, and where somebody else's files are."""
 
+import contextlib
 import re
 import subprocess
 
@@ -27,6 +28,16 @@ class Chroot:
 
     def state(self, name):
         return self.run("dpkg-query", "--show", "--showformat=${db:Status-Status}", name)[1]
+
+
+@contextlib.contextmanager
+def mounted(directory):
+    """A file system of its own on a directory."""
+    subprocess.run(["mount", "-t", "tmpfs", "disk", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", directory], check=True)
 
 
 def active(node, units):
@@ -133,8 +144,17 @@ def test_removal_and_purge_without_systemd_leave_guests_and_configurations(blank
     assert code == 0, output
     assert chroot.state("pve-rs") == "config-files"
     assert (node.root / "var/log/pve/tasks/index").exists()
-    code, output = chroot.run("dpkg", "--purge", "pve-rs")
-    assert code == 0, output
+    # An administrator's disk for logs: emptied, and all else goes as without it.
+    disk = node.root / "var/log/pveproxy"
+    disk.mkdir()
+    with mounted(disk):
+        (disk / "access.log").write_text("mine")
+        code, output = chroot.run("dpkg", "--purge", "pve-rs")
+        assert code == 0, output
+        assert "what is left of /var/log/pveproxy is yours to remove" in output
+        assert list(disk.iterdir()) == []
+    disk.rmdir()
+    assert chroot.state("pve-rs") in ("", "not-installed") or "no packages found" in chroot.state("pve-rs"), output
     assert (node.root / "etc/pve/user.cfg").read_text() == "mine"
     assert (node.root / "var/lib/vz/images/100/vm-100-disk-0.raw").read_text() == "mine"
     assert (node.root / "var/lib/pve-cluster/config.db").read_text() == "mine"

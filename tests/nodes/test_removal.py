@@ -1,14 +1,23 @@
 """Removal and purge: the daemons go and what they made goes; guests, disks and configurations stay."""
 
+from conftest import TREES
 from host import VMID
 from test_installed import UNITS, listeners
 from test_running import wait_until_serving
 
 DISK = f"/var/lib/vz/images/{VMID}/vm-{VMID}-disk-0.qcow2"
 CONFIG = f"/etc/pve/qemu-server/{VMID}.conf"
-MADE = (
-    "/var/log/pveproxy", "/var/lib/pve-manager", "/run/pveproxy", "/etc/default/pveproxy", "/etc/pam.d/proxmox-ve-auth",
+# What stays, as docs/install.md says.
+KEPT = ("/etc/pve", "/etc/subgid", "/etc/subuid", "/run/qemu-server", "/var/lib/vz")
+# What belongs to the system, which goes on meanwhile.
+OTHERS = (
+    "/run/dbus", "/run/log", "/run/motd.dynamic", "/run/systemd", "/run/user", "/var/cache", "/var/lib/apt", "/var/lib/dpkg",
+    "/var/lib/systemd", "/var/log/apt", "/var/log/dpkg.log", "/var/log/journal", "/var/tmp",
 )  # fmt: skip
+
+
+def is_of_others(path):
+    return any(path == place or path.startswith(f"{place}/") for place in KEPT + OTHERS)
 
 
 def test_a_removal_stops_the_daemons_and_no_guest(node, host, guest, package):
@@ -24,7 +33,9 @@ def test_a_removal_stops_the_daemons_and_no_guest(node, host, guest, package):
 def test_a_purge_leaves_guests_and_configurations(node, package):
     node.run("apt-get", "purge", "-y", package.name)
     assert all(map(node.exists, (DISK, CONFIG, "/etc/pve/priv/authkey.key", "/etc/pve/pve-root-ca.pem")))
-    assert [path for path in MADE if node.exists(path)] == []
+    before, after = node.tree_before, node.tree(*TREES)
+    changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    assert {path: (before.get(path), after.get(path)) for path in changed if not is_of_others(path)} == {}
     # Newer systemds fail where there is none.
     left = node.try_run("systemctl", "list-unit-files", "--no-legend", *(f"{unit}.service" for unit in UNITS))[1]
     assert left.strip() == ""
