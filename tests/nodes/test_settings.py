@@ -122,3 +122,15 @@ def test_more_workers(node, host, settings):
     node.run("systemctl", "reload", "pveproxy")
     names = ["pveproxy"] + ["pveproxy worker"] * 5
     wait_for(lambda: f"there are five: {listeners(node)}", lambda: listeners(node)["*", 8006] == names)
+
+
+def test_the_journal_tells_what_was_done_by_commands_and_by_the_api(node, host):
+    """What docs/hardening.md says to look with."""
+    node.run("pveum", "user", "add", "bob@pve")
+    host.data("DELETE", "/access/users/bob@pve")
+
+    def found():
+        return node.try_run("journalctl", "--no-pager", "-g", "^audit: user=")[1]
+
+    for what in ("POST /access/users userid=bob@pve: ok", "DELETE /access/users/{userid} userid=bob@pve: ok"):
+        wait_for(lambda: f"{what} in:\n{found()}", lambda: what in found())
