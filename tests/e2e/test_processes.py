@@ -117,6 +117,8 @@ def test_only_root_starts_a_daemon(root, name):
     ran = root.verb(name, "start", "--root", root.path, user=stranger)
     assert ran.returncode == 255
     assert "start failed - please run as root" in ran.stderr
+    checked = root.verb(name, "check", "--root", root.path, user=stranger)
+    assert (checked.returncode, checked.stderr) == (255, "please run as root\n")
     assert not (root.path / PID_FILES[name]).exists()
 
 

@@ -160,7 +160,9 @@ impl Pipeline {
         let merged = merge(route.method, route.uri_params, params)?;
         check_permission(&self.access()?, &merged, Some(caller))?;
         match self.target_node(&merged)? {
-            Some(_) => Err(ApiError::plain("proxy not allowed")),
+            Some(node) => Err(ApiError::plain(format!(
+                "proxy not allowed - '{node}' is not this node; pvesh --remote https://{node} asks another one"
+            ))),
             None => {
                 self.execute(merged, Some(caller.clone()), Client::default(), request_id)
                     .await

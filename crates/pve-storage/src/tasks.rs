@@ -78,7 +78,14 @@ impl Task for RemoveVolume {
     const KIND: &'static str = "storage::remove_volume";
 
     fn run(self, worker: &mut Worker) -> Result<(), TaskError> {
-        Storages::open(&worker.context)?.free(&self.volume)?;
+        let storages = Storages::open(&worker.context)?;
+        let path = storages.path(&self.volume)?;
+        storages.activate(&self.volume.storage)?;
+        let was_there = path.symlink_metadata().is_ok();
+        storages.free(&self.volume)?;
+        if !was_there {
+            worker.log(format!("disk image '{}' does not exist", path.display()));
+        }
         worker.log(format!("Removed volume '{}'", self.volume));
         Ok(())
     }

@@ -228,6 +228,14 @@ fn removing_and_pruning_tell_what_they_did() {
         (Ok(()), "Removed volume 'st:iso/a b.iso'\n")
     );
     assert_eq!(names(lab.base().join("template/iso")), [""; 0]);
+    let volume = "st:iso/none.iso".parse().unwrap();
+    let done = run(&lab, "imgdel", RemoveVolume { volume });
+    let missing = lab.base().join("template/iso/none.iso");
+    let log = format!(
+        "disk image '{}' does not exist\nRemoved volume 'st:iso/none.iso'\n",
+        missing.display()
+    );
+    assert_eq!((done.result, done.log), (Ok(()), log));
 
     for day in 1..=3 {
         lab.file(&format!("dump/vzdump-qemu-812-2026_02_0{day}-00_00_00.vma"), "");

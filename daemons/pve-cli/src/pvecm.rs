@@ -58,7 +58,7 @@ fn update(local: &Local, params: Map<String, Value>, _style: &Style) -> Result<S
     if let Some(reason) = &report.renewed {
         let _ = writeln!(
             text,
-            "the node's certificate is new: {reason}\nreload pveproxy and spiceproxy to use it: systemctl reload pveproxy spiceproxy"
+            "the node's certificate is new: {reason}\npveproxy shows it within five seconds, VMs with SPICE from their next start"
         );
     }
     for stranger in &report.strangers {

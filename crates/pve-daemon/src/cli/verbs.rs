@@ -105,6 +105,9 @@ fn start(program: &'static Program, site: Site, options: &Options) -> ExitCode {
 
 /// Finds what is wrong with the settings, as the user that will read them.
 fn examine(program: &Program, site: Site) -> ExitCode {
+    if let Err(error) = master::check_user(program.run_as, &site) {
+        return fail(&error.to_string());
+    }
     if program.run_as == RunAs::WebUser
         && nix::unistd::geteuid().is_root()
         && let Err(error) = privileges::drop_to(site.web_user)

@@ -36,7 +36,7 @@ use nix::unistd::Pid;
 use pve_schema::{Site, errno_text};
 
 pub(crate) use pidfile::PidFile;
-pub(crate) use start::{Mode, run};
+pub(crate) use start::{Mode, check_user, run};
 
 use crate::check::Severity;
 use crate::counters::{Family, own, slots};

@@ -32,9 +32,7 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     let handover = handover::take()?;
     let fresh = handover.is_none();
     if fresh {
-        if !may_start(program.run_as, nix::unistd::geteuid().as_raw(), &site) {
-            return Err("please run as root".into());
-        }
+        check_user(program.run_as, &site)?;
         std::fs::create_dir_all(site.path("/run")).map_err(|error| errno_text(&error))?;
         (program.prepare)(&site)?;
     }
@@ -77,9 +75,18 @@ pub(crate) fn run(program: &'static Program, site: Site, mode: Mode) -> Result<E
     Master::new(program, start, service, pid_file, lock, old, families)?.serve()
 }
 
-/// Who may start a daemon: root, and a daemon of the web side also the web user itself, as a unit with `User=` does.
-fn may_start(run_as: RunAs, user: u32, site: &Site) -> bool {
-    user == 0 || run_as == RunAs::WebUser && user == site.web_user.uid
+/// Who may start a daemon, and look what it would start with: root, and a daemon of the web side also the web user itself,
+/// as a unit with `User=` does.
+///
+/// # Errors
+/// Anybody else.
+pub(crate) fn check_user(run_as: RunAs, site: &Site) -> Result<(), BoxError> {
+    let user = nix::unistd::geteuid();
+    if user.is_root() || run_as == RunAs::WebUser && user.as_raw() == site.web_user.uid {
+        Ok(())
+    } else {
+        Err("please run as root".into())
+    }
 }
 
 /// Forks; `true` in the child, which goes on without the terminal.
