@@ -20,6 +20,27 @@ def is_of_others(path):
     return any(path == place or path.startswith(f"{place}/") for place in KEPT + OTHERS)
 
 
+def test_a_removal_that_fails_starts_what_ran_and_an_upgrade_repairs_it(node, host, package):
+    script = f"/var/lib/dpkg/info/{package.name}.prerm"
+    node.run("systemctl", "stop", "spiceproxy")
+    active = {unit: node.is_active(f"{unit}.service") for unit in UNITS}
+    assert active["pveproxy"] and not active["spiceproxy"]
+    node.run("sh", "-ec", 'cp -p "$1" "$1.good"; echo "exit 1" >> "$1"', "sh", script)
+    try:
+        status, output = node.try_run("dpkg", "--remove", package.name)
+        assert status != 0 and "error" in output, output
+        assert {unit: node.is_active(f"{unit}.service") for unit in UNITS} == active
+        # Wanted away, and installed.
+        assert node.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}", package.name).strip() == "ri"
+        # The script of the new package stands in for the one that fails.
+        node.run("dpkg", "--install", node.put(package.path, f"/var/cache/{package.path.name}"))
+        assert {unit: node.is_active(f"{unit}.service") for unit in UNITS} == active
+    finally:
+        node.try_run("mv", f"{script}.good", script)
+        node.run("systemctl", "start", "spiceproxy")
+    wait_until_serving(host)
+
+
 def test_a_removal_stops_the_daemons_and_no_guest(node, host, guest, package):
     pid = host.guest_status(VMID)["pid"]
     node.run("apt-get", "remove", "-y", package.name)
