@@ -1,7 +1,7 @@
 """A guest on an installed node, and what reloads, restarts and crashes of the daemons mean for it: nothing."""
 
 from rfb import Screen
-from test_reload import Client
+from test_reload import Client, load
 from test_terminal import Terminal
 
 from node import wait_for
@@ -74,23 +74,11 @@ def test_reloads_under_load_with_an_open_console(node, host, guest):
     # Half of the load is answered by pvedaemon.
     for client in clients[2:]:
         client.url = f"{host.url}/api2/json/access/users"
-    for client in clients:
-        client.start()
     masters = {unit: node.main_pid(f"{unit}.service") for unit in ("pveproxy", "pvedaemon")}
-    try:
+    with load(clients) as each_is_answered:
         for _ in range(RELOADS):
-            answered = [client.answers for client in clients]
             node.run("systemctl", "reload", "pveproxy", "pvedaemon")
-            wait_for(
-                lambda: f"each client was answered since: {[client.failures[:3] for client in clients]}",
-                lambda: all(client.answers > count + 3 for client, count in zip(clients, answered)),
-            )
-    finally:
-        for client in clients:
-            client.stopping.set()
-        for client in clients:
-            client.join()
-    assert [client.failures for client in clients] == [[], [], [], []]
+            each_is_answered()
     assert {unit: node.main_pid(f"{unit}.service") for unit in masters} == masters
     console.type("echo alive-$((6*7))\n")
     console.expect("alive-42")

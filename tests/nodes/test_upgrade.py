@@ -1,12 +1,12 @@
 """Upgrades: what an administrator stopped, disabled or masked stays so, and nothing that runs is interrupted."""
 
 import pytest
-from test_reload import Client
+from test_reload import Client, load
 from test_terminal import Terminal
 
-from node import wait_for
 from test_installed import UNITS
 from test_running import DAEMONS, untouched, wait_until_serving
+
 
 def upgrade(node, package):
     """Installs a package with a higher version; returns what was printed. The second time it is the same version, for
@@ -30,23 +30,11 @@ def test_an_upgrade_drops_no_connection_and_no_guest(node, host, guest, package)
     console.expect("OK")
     clients = [Client(host, keep_alive) for keep_alive in (True, False)]
     clients[1].url = f"{host.url}/api2/json/access/users"
-    for client in clients:
-        client.start()
     before = {unit: node.main_pid(f"{unit}.service") for unit in ("pvedaemon", "pveproxy", "spiceproxy")}
     inode = node.run("stat", "-L", "-c", "%i", f"/proc/{before['pveproxy']}/exe")
-    try:
-        output = upgrade(node, package)
-        answered = [client.answers for client in clients]
-        wait_for(
-            lambda: f"each client was answered since: {[client.failures[:3] for client in clients]}",
-            lambda: all(client.answers > count + 3 for client, count in zip(clients, answered)),
-        )
-    finally:
-        for client in clients:
-            client.stopping.set()
-        for client in clients:
-            client.join()
-    assert [client.failures for client in clients] == [[], []], output
+    with load(clients) as each_is_answered:
+        upgrade(node, package)
+        each_is_answered()
     assert {unit: node.main_pid(f"{unit}.service") for unit in before} == before
     now = node.run("stat", "-L", "-c", "%i", f"/proc/{before['pveproxy']}/exe")
     assert now != inode, "it executes what was installed"
