@@ -1,4 +1,4 @@
-"""What the daemons in sandboxes do there: pvescheduler starts a job, pvestatd tells a metric server its figures."""
+"""What the daemons in sandboxes do there: pvescheduler starts a job, pvestatd asks QEMU and tells a metric server."""
 
 import contextlib
 import json
@@ -77,3 +77,12 @@ def test_a_metric_server_receives_figures(node, host):
                 figures[path] = float(value)
     assert figures[f"{PATH}.nodes.{host.node}.memory.memtotal"] == total
     assert figures[f"{PATH}.storages.{host.node}.local.total"] > 0
+
+
+def test_qemu_is_asked_for_the_flags_of_cpus(node, host):
+    def nodes_with_aes():
+        rows = host.data("GET", "/cluster/qemu/cpu-flags", accel="tcg")
+        return next(row for row in rows if row["name"] == "aes").get("supported-on")
+
+    assert wait_for("its answer", nodes_with_aes) == [host.node]
+    assert node.try_run("pgrep", "-f", "machine none,accel=")[0] == 1, "it has ended"

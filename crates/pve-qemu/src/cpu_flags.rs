@@ -17,6 +17,8 @@ use crate::start::probe::{self, ProbeError};
 
 /// How long a machine may take: a tenth of a second where nothing is wrong.
 const LIMIT: Duration = Duration::from_secs(15);
+/// Starts a program that the kernel ends with whoever started it.
+const SETPRIV: &str = "/usr/bin/setpriv";
 
 /// What is known of the flags, by the way to run guests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,7 +115,10 @@ fn command(accel: Accel) -> Command {
         json!({ "execute": "quit" }),
     ];
     let input: String = questions.iter().map(|question| format!("{question}\n")).collect();
-    Command::new(program(accel), LIMIT)
+    // Whoever asks may be killed before it has written `quit`, and QEMU goes on when nobody writes any more.
+    Command::new(SETPRIV, LIMIT)
+        .args(["--pdeathsig", "KILL"])
+        .arg(program(accel))
         .args(["-machine", machine, "-S", "-nodefaults", "-no-user-config"])
         .args(["-display", "none", "-qmp", "stdio"])
         .input(input)
