@@ -19,8 +19,6 @@ from node import CACHE, RELEASES, Network, Node, Run, image, missing  # noqa: E4
 
 # Tests share nodes, so their order counts: the last ones take the product away.
 ORDER = ["harness", "installed", "running", "settings", "services", "upgrade", "reboot", "removal", "bare"]
-
-
 # Where a removal leaves something, if it leaves anything. What is in /root is of those who log in.
 TREES = ("/etc", "/opt", "/run", "/srv", "/usr", "/var")
 

@@ -166,6 +166,17 @@ pub(crate) enum Shown {
     Text(String),
 }
 
+#[cfg(test)]
+impl Shown {
+    /// The text that it is.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Text(text) => text,
+            Self::Data(data, _) => panic!("no text: {data}"),
+        }
+    }
+}
+
 /// Words for people, the data for programs.
 pub(crate) fn for_people(style: &Style, data: Value, text: impl FnOnce(&Value) -> String) -> Shown {
     match style.format {

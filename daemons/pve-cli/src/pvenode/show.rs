@@ -48,9 +48,7 @@ mod tests {
     #[test]
     fn settings_are_printed_as_the_file_has_them() {
         let data = json!({"digest": "d", "wakeonlan": "02:00:00:00:00:01", "description": " hello :\n50%25 ü\n", "acme": "domains=a.example"});
-        let Shown::Text(text) = config(data, &Style::new(Screen::default())) else {
-            panic!("data");
-        };
+        let text = config(data, &Style::new(Screen::default())).into_text();
         assert_eq!(
             text,
             "# hello %3A\n#50%2525 %C3%BC\nacme: domains=a.example\nwakeonlan: 02:00:00:00:00:01\n"

@@ -150,13 +150,6 @@ mod tests {
     use super::*;
     use crate::output::Screen;
 
-    fn text_of(shown: Shown) -> String {
-        match shown {
-            Shown::Text(text) => text,
-            Shown::Data(..) => panic!("data"),
-        }
-    }
-
     #[test]
     fn storages_have_the_columns_that_scripts_read() {
         let data = json!([
@@ -171,8 +164,8 @@ mod tests {
             "far               nfs   inactive               0               0               0    0.00%\n",
             "local             dir     active             100              25              75   25.00%\n",
         );
-        assert_eq!(text_of(storages(data, &style)), expected);
-        assert_eq!(text_of(storages(json!([]), &style)), "");
+        assert_eq!(storages(data, &style).into_text(), expected);
+        assert_eq!(storages(json!([]), &style).into_text(), "");
     }
 
     #[test]
@@ -187,6 +180,6 @@ mod tests {
             "local:100/vm-100-disk-0.qcow2 qcow2   images            4194304 100\n",
             "local:iso/a.iso               iso     iso                    10\n",
         );
-        assert_eq!(text_of(volumes(data, &style)), expected);
+        assert_eq!(volumes(data, &style).into_text(), expected);
     }
 }

@@ -96,13 +96,6 @@ mod tests {
     use super::*;
     use crate::output::Screen;
 
-    fn text(shown: Shown) -> String {
-        match shown {
-            Shown::Text(text) => text,
-            Shown::Data(..) => panic!("data"),
-        }
-    }
-
     #[test]
     fn lists_have_the_columns_that_scripts_read() {
         let data = json!([
@@ -115,10 +108,10 @@ mod tests {
             "       100 web                  running    2048              32.00 4711      \n",
             "      1000 -                    stopped    512                0.00 0         \n",
         );
-        assert_eq!(text(list(data.clone(), &style)), expected);
+        assert_eq!(list(data.clone(), &style).into_text(), expected);
         let bare = Style { header: false, ..style };
-        assert_eq!(text(list(data, &bare)).lines().count(), 2);
-        assert_eq!(text(list(json!([]), &bare)), "");
+        assert_eq!(list(data, &bare).into_text().lines().count(), 2);
+        assert_eq!(list(json!([]), &bare).into_text(), "");
     }
 
     #[test]
@@ -126,13 +119,13 @@ mod tests {
         let style = Style::new(Screen::default());
         let data = json!({"name": "web", "memory": "512", "digest": "x", "onboot": 1, "description": "one\ntwo\n"});
         let expected = "description: one%0Atwo%0A\nmemory: 512\nname: web\nonboot: 1\n";
-        assert_eq!(text(config(data, &style)), expected);
+        assert_eq!(config(data, &style).into_text(), expected);
         let data = json!([
             {"key": "memory", "value": 512, "pending": 1024},
             {"key": "name", "value": "web", "delete": 1},
             {"key": "onboot", "pending": 1},
         ]);
         let expected = "cur memory: 512\nnew memory: 1024\ncur name: web\ndel name\nnew onboot: 1\n";
-        assert_eq!(text(pending(data, &style)), expected);
+        assert_eq!(pending(data, &style).into_text(), expected);
     }
 }
