@@ -1,6 +1,8 @@
 """Shells and serial ports as VNC displays: a terminal that is drawn into pixels, for noVNC and other viewers."""
 
+import contextlib
 import pathlib
+import select
 import socket
 import ssl
 import subprocess
@@ -172,15 +174,18 @@ class Bridge(threading.Thread):
 
     def run(self):
         client, _ = self.listener.accept()
-        threading.Thread(target=self.upwards, args=[client], daemon=True).start()
-        while data := self.websocket.recv():
-            client.sendall(data)
-        client.close()
-
-    def upwards(self, client):
-        while data := client.recv(65536):
-            self.websocket.send(data, websocket.ABNF.OPCODE_BINARY)
-        self.websocket.close()
+        tls = self.websocket.sock
+        with self.listener, client, contextlib.closing(self.websocket):
+            # One thread for both directions: two at once on one TLS connection lose what it holds.
+            while True:
+                readable, _, _ = select.select([tls, client], [], [], 0 if tls.pending() else None)
+                if tls.pending() or tls in readable:
+                    client.sendall(self.websocket.recv())
+                if client in readable:
+                    data = client.recv(65536)
+                    if not data:
+                        return
+                    self.websocket.send_binary(data)
 
 
 def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
