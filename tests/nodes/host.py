@@ -1,5 +1,6 @@
 """A node as its clients see it: the API on port 8006, with logins as anybody does them."""
 
+import contextlib
 import pathlib
 import re
 import subprocess
@@ -138,9 +139,9 @@ class Package:
         self.name = field(self.path, "Package")
         self.version = field(self.path, "Version")
 
-    def newer(self, number):
-        """The same package with a higher version."""
-        path = self.work / f"{self.name}_newer{number}.deb"
+    def newer(self, number, failing=None):
+        """The same package with a higher version. `failing` names a maintainer script of it that ends with an error."""
+        path = self.work / f"{self.name}_newer{number}{failing or ''}.deb"
         if not path.exists():
             tree = self.work / "tree"
             if not tree.exists():
@@ -149,13 +150,25 @@ class Package:
             version = f"Version: {self.version}+newer{number}"
             control.write_text(re.sub(r"(?m)^Version:.*", version, control.read_text()))
             pack = ["dpkg-deb", "-Znone", "--root-owner-group", "-b", tree, path]
-            subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
+            with ending_with_an_error(tree / f"DEBIAN/{failing}") if failing else contextlib.nullcontext():
+                subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
         return Package(path, self.work)
 
     def install(self, node, seconds=300):
         """Installs the package as an administrator does with a file; returns what was printed."""
         path = node.put(self.path, f"/var/cache/{self.path.name}")
         return node.run("apt-get", "install", "-y", path, seconds=seconds)
+
+
+@contextlib.contextmanager
+def ending_with_an_error(script):
+    """A maintainer script that does its work and fails."""
+    good = script.read_text()
+    script.write_text(f"{good}\nexit 1\n")
+    try:
+        yield
+    finally:
+        script.write_text(good)
 
 
 def field(path, name):

@@ -72,3 +72,26 @@ def test_an_upgrade_with_a_unit_masked(node, host, guest, package, unit):
     wait_until_serving(host)
     untouched(host, guest)
     assert set(states(node).values()) == {("active", "enabled")}
+
+
+@pytest.mark.parametrize("script", ["preinst", "postinst"])
+def test_an_upgrade_that_fails_interrupts_nothing(node, host, guest, package, script):
+    """Either way what runs goes on: before the files are unpacked it is the old version that stays installed; behind,
+    the next package that is installed repairs it."""
+    newer = package.newer(2, failing=script)
+    path = node.put(newer.path, f"/var/cache/{newer.path.name}")
+    installed = node.run("dpkg-query", "-W", "-f", "${Version}", package.name)
+    node.run("systemctl", "stop", "spiceproxy")
+    try:
+        before, pid = states(node), node.main_pid("pveproxy.service")
+        status, output = node.try_run("dpkg", "-i", path)
+        assert status != 0 and "error" in output, output
+        shown = node.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Version}", package.name)
+        assert shown == {"preinst": f"ii {installed}", "postinst": f"iF {newer.version}"}[script]
+        assert (states(node), node.main_pid("pveproxy.service")) == (before, pid), output
+        untouched(host, guest)
+    finally:
+        upgrade(node, package)
+        assert states(node) == before
+        node.run("systemctl", "start", "spiceproxy")
+    wait_until_serving(host)
