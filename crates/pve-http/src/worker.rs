@@ -1,5 +1,6 @@
 //! A worker process that serves HTTP: its runtime, and its way out.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use pve_daemon::process::give_back_memory;
 use pve_daemon::{BoxError, Listener, Socket, WorkerContext};
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use crate::metrics::socket;
@@ -37,16 +39,23 @@ pub fn run(worker: WorkerContext, server: Server) -> Result<(), BoxError> {
     let context = worker.context.clone();
     serve(worker, async |listener, drain: Drain<'_>| {
         let door = door.map(|door| door::open(door, context.clone())).transpose()?;
-        let metrics = metrics.map(|socket| tokio::spawn(socket::serve(socket, context)));
+        let (serving, drained) = oneshot::channel::<Infallible>();
+        let metrics = metrics.map(|socket| {
+            tokio::spawn(socket::serve(socket, context, async {
+                let _ = drained.await;
+            }))
+        });
         // The next generation has them, too; who asked at the door in the last moment asks again.
         let drain = async {
             drain.await;
             drop(door);
-            if let Some(task) = &metrics {
-                task.abort();
-            }
+            drop(serving);
         };
-        server.run(listener, drain).await
+        server.run(listener, drain).await?;
+        match metrics {
+            Some(task) => task.await?,
+            None => Ok(()),
+        }
     })
 }
 
