@@ -10,7 +10,7 @@ import tempfile
 import requests
 import websocket
 
-from lab import wait_for
+from waiting import wait_for
 
 FLAGS = [
     "--headless",

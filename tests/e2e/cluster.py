@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 
-from lab import BINARIES, Lab, wait_for
+from lab import BINARIES, Lab
+from waiting import wait_for
 
 # A network for each process that runs tests, since some do at the same time. The host's own address on the bridge is the
 # last; the nodes are .1 and .2.

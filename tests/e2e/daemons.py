@@ -7,7 +7,8 @@ import socket
 import struct
 import subprocess
 
-from lab import BINARIES, Lab, wait_for
+from lab import BINARIES, Lab
+from waiting import wait_for
 
 WEB_USER = 33
 

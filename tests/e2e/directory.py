@@ -9,7 +9,7 @@ import subprocess
 import textwrap
 import threading
 
-from lab import wait_for
+from waiting import wait_for
 
 SUFFIX = "dc=corp,dc=test"
 ROOT = f"cn=root,{SUFFIX}"

@@ -10,23 +10,13 @@ import secrets
 import signal
 import socket
 import subprocess
-import time
 
 import proxmoxer
 import requests
 
+from waiting import wait_for
+
 BINARIES = pathlib.Path(os.environ.get("PVE_TEST_BINARIES", pathlib.Path(__file__).resolve().parents[2] / "target/debug"))
-
-
-def wait_for(what, condition, seconds=60, every=0.1):
-    """Polls until `condition` returns something true, and returns that; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"timeout after {seconds} s: {what}"
-        time.sleep(every)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import requests
 from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from lab import wait_for
+from waiting import wait_for
 
 HOST = "127.0.0.1"
 

@@ -17,8 +17,8 @@ import time
 
 import pytest
 
-from lab import wait_for
 from test_terminal import Terminal
+from waiting import wait_for
 
 # Per worker (reference 01 §1.3); there are three workers of pveproxy, and one of spiceproxy.
 CONNECTIONS = 500

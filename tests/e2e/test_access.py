@@ -12,7 +12,7 @@ import time
 
 import proxmoxer
 import pytest
-from lab import wait_for
+from waiting import wait_for
 
 
 class Device:

@@ -10,7 +10,7 @@ import time
 import proxmoxer
 import pytest
 
-from lab import wait_for
+from waiting import wait_for
 
 DISK = 256 << 20
 # The guest writes one number after the other, each to the next slot of both disks: first that of `scsi0`, then that of

@@ -1,7 +1,7 @@
 """Automatic ballooning: a guest gives memory up and gets it back as the node's target says."""
 
-from lab import wait_for
 from test_machine import start, upload_iso
+from waiting import wait_for
 
 MEMORY, LEAST = 224, 128
 MACHINE = {

@@ -12,7 +12,7 @@ import pytest
 import sslyze
 
 from browser import Browser
-from lab import wait_for
+from waiting import wait_for
 
 
 def run(*command, stdin=b"", timeout=60):

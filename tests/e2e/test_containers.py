@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from lab import wait_for
+from waiting import wait_for
 
 BUSY = """#!/bin/sh
 trap 'exit 0' PWR TERM

@@ -5,8 +5,8 @@ import signal
 
 import pytest
 
-from lab import wait_for
 from test_machine import MACHINE
+from waiting import wait_for
 
 ROUNDS = 3
 

@@ -15,7 +15,8 @@ import pytest
 from directory import (
     ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Liar, Slapd, Strange, Upn, end_of_page, group, person, told,
 )  # fmt: skip
-from lab import BINARIES, wait_for
+from lab import BINARIES
+from waiting import wait_for
 
 BASE = dict(type="ldap", server1="127.0.0.1", base_dn=SUFFIX, user_attr="uid")
 SEARCHER = dict(bind_dn=ROOT, password=ROOT_PASSWORD)

@@ -10,7 +10,7 @@ import time
 import proxmoxer
 import pytest
 import requests
-from lab import wait_for
+from waiting import wait_for
 
 
 def test_version_is_what_clients_expect(lab):

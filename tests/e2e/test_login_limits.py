@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 
 import prometheus_client.parser
 import pytest
-from lab import Lab, wait_for
+from lab import Lab
+from waiting import wait_for
 
 # All of 127.0.0.0/8 counts as one address, so clients have others, on the loopback device of a network of their own.
 NETWORK = "192.0.2"

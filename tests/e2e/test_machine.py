@@ -5,8 +5,9 @@ import threading
 import proxmoxer
 import pytest
 
-from lab import Lab, wait_for
+from lab import Lab
 from rfb import Screen
+from waiting import wait_for
 
 MACHINE = {
     "name": "tiny",

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from lab import wait_for
 from metric_servers import Carbon, Collector, Influx, InfluxV2, base64_of, free_ports
 from test_metrics import samples, parse_plain
+from waiting import wait_for
 
 TOKEN = "s3cret-token"
 SERVERS = "/cluster/metrics/server"

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from cluster import NETWORK, two_nodes
-from lab import wait_for
+from waiting import wait_for
 
 EXPORT = "/cluster/metrics/export"
 

@@ -22,10 +22,10 @@ import requests
 import websocket
 
 from cluster import HOST, NETWORK, SshServer, run, share, two_nodes
-from lab import wait_for
 from rfb import Screen
 from test_machine import MACHINE, create
 from test_terminal import Terminal
+from waiting import wait_for
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from daemons import Daemon, Root
-from lab import wait_for
+from waiting import wait_for
 
 DAEMONS = ["pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler", "qmeventd"]
 

@@ -10,7 +10,7 @@ import urllib.parse
 import proxmoxer
 import pytest
 import requests
-from lab import wait_for
+from waiting import wait_for
 
 NPM = pathlib.Path(__file__).resolve().parent.parent / "npm"
 

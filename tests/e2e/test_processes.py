@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from daemons import WEB_USER, Daemon, Root
-from lab import BINARIES, wait_for
+from lab import BINARIES
+from waiting import wait_for
 
 DAEMONS = ["pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler", "qmeventd"]
 PID_FILES = {

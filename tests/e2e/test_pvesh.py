@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 
-from lab import BINARIES, wait_for
+from lab import BINARIES
+from waiting import wait_for
 
 
 def words(lab, *arguments):
@@ -23,7 +24,7 @@ def test_a_task_is_followed_to_its_end(lab):
     node = f"/nodes/{lab.node}"
     told = pvesh(lab, "create", f"{node}/qemu", "--vmid", 500, "--name", "shell", "--memory", 64, "--scsi0", "local:1")
     log, upid = told.rstrip("\n").rsplit("\n", 1)
-    assert log.endswith("TASK OK") and f":qmcreate:500:root@pam:" in upid
+    assert log.endswith("TASK OK") and ":qmcreate:500:root@pam:" in upid
     assert api.nodes(lab.node).qemu(500).config.get()["name"] == "shell"
     assert api.nodes(lab.node).tasks(upid).status.get()["exitstatus"] == "OK"
     # Both ends of it are in the cluster log, under the tool's name.

@@ -17,8 +17,9 @@ import proxmoxer
 import pytest
 import yaml
 from directory import ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Slapd, person
-from lab import BINARIES, Lab, wait_for
+from lab import BINARIES, Lab
 from pages import blocks, pasted
+from waiting import wait_for
 
 PASSWORD = "S3cret!pw"
 

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
-from lab import BINARIES, wait_for
+from lab import BINARIES
 from test_machine import MACHINE, upload_iso
+from waiting import wait_for
 
 
 class Tools:
@@ -192,7 +193,7 @@ def test_the_node_and_its_tasks(lab, tools):
     # A node is called localhost, too.
     name = ["pvesh", "--nooutput", "create", "/nodes/localhost/qemu", "--vmid", 303, "--memory", 64]
     assert "TASK OK" not in tools(name)
-    assert tools(f"pvesh get /nodes/localhost/qemu/303/config --output-format json").count('"memory":"64"') == 1
+    assert tools("pvesh get /nodes/localhost/qemu/303/config --output-format json").count('"memory":"64"') == 1
     tools("qm destroy 303")
 
 

@@ -12,9 +12,9 @@ import threading
 
 import requests
 
-from lab import wait_for
 from test_terminal import Terminal
 from test_vncshell import BLUE, RED, Display, paint
+from waiting import wait_for
 
 RELOADS = 10
 # Where the web side finds static files: as a URL, and below the lab's root.

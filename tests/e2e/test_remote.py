@@ -13,7 +13,8 @@ import time
 
 import pytest
 
-from lab import BINARIES, wait_for
+from lab import BINARIES
+from waiting import wait_for
 
 #: Nobody in particular.
 NOBODY = 65534

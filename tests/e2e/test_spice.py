@@ -8,8 +8,8 @@ import subprocess
 
 import pytest
 
-from lab import wait_for
 from test_machine import create, start, upload_iso
+from waiting import wait_for
 
 VMID = 400
 # The console's escape sequences for a background, and their colours: VGA has six bits for each part.

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from daemons import Daemon, Root
-from lab import wait_for
+from waiting import wait_for
 
 PORT = 3128
 CONNECT = b"CONNECT nonsense:61000 HTTP/1.0\r\nHost: nonsense:61000\r\n\r\n"

@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from lab import wait_for
 from spice import DISPLAY, INPUTS, MAIN, NO_CHANNEL, NO_SESSION, PASSWORD_REFUSED, PLAIN, SHIFT, SHIFTED
 from spice import Channel, Refused, Session, tunnel
 from test_spice import Display, Viewer, keys, tunnels
+from waiting import wait_for
 
 # xterm's blue and red, as escape sequences and as pixels.
 BLUE, RED = ("44", (0, 0, 0xEE)), ("41", (0xCD, 0, 0))

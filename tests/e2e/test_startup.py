@@ -9,7 +9,8 @@ import subprocess
 import pytest
 
 from daemons import Daemon, Root
-from lab import BINARIES, Lab, wait_for
+from lab import BINARIES, Lab
+from waiting import wait_for
 
 
 @pytest.fixture(scope="module")

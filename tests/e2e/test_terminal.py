@@ -6,8 +6,8 @@ import urllib.parse
 import pytest
 import websocket
 
-from lab import wait_for
 from test_machine import create, upload_iso
+from waiting import wait_for
 
 
 class Terminal:

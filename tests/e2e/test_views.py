@@ -13,9 +13,9 @@ import requests
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from lab import wait_for
 from test_crashes import answers, kill
 from test_machine import MACHINE
+from waiting import wait_for
 
 EXPORTER = "prometheus-pve-exporter"
 

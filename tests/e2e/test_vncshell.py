@@ -13,9 +13,9 @@ import pytest
 import requests
 import websocket
 
-from lab import wait_for
 from rfb import Screen
 from test_machine import create, start, upload_iso
+from waiting import wait_for
 
 # xterm's blue and red, as escape sequences and as pixels.
 BLUE, RED = ("44", (0, 0, 0xEE)), ("41", (0xCD, 0, 0))

@@ -8,7 +8,7 @@ import subprocess
 import proxmoxer
 import requests
 
-from node import wait_for
+from waiting import wait_for
 
 PASSWORD = "correct horse 8006"
 # The guest that most tests share.

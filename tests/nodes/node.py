@@ -17,7 +17,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
+
+from waiting import wait_for
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = HERE.parent / ".cache"
@@ -34,17 +35,6 @@ HIERARCHIES = [
 ] or [pathlib.Path("/sys/fs/cgroup")]
 # nspawn says by this exit status that the node wants to be started again.
 REBOOT = 133
-
-
-def wait_for(what, condition, seconds=60, every=0.05):
-    """Polls until `condition` returns something true, and returns that; fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"timeout after {seconds} s: {what() if callable(what) else what}"
-        time.sleep(every)
 
 
 def missing():

@@ -9,8 +9,9 @@ import pytest
 from test_terminal import Terminal
 
 from host import Host
-from node import Node, wait_for
+from node import Node
 from test_installed import LISTENERS, listeners
+from waiting import wait_for
 
 MASKED = "spiceproxy.service"
 SERVING = {where: names for where, names in LISTENERS.items() if where[1] != 3128}

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import textwrap
 
-from node import HERE, HIERARCHIES, OVERLAYS, RUNS, Run, wait_for
+from node import HIERARCHIES, OVERLAYS, RUNS, Run
+from waiting import wait_for
 
 
 def test_a_node_boots_is_reached_by_both_families_and_restarts(blank, release):
@@ -48,7 +49,7 @@ def test_what_a_killed_run_left_is_removed(images, tmp_path):
     program.write_text(
         textwrap.dedent(f"""
         import sys
-        sys.path.insert(0, {str(HERE)!r})
+        sys.path = {sys.path!r}
         from node import Network, Node, Run
         run = Run()
         node = Node(Network(run), {str(images["trixie"])!r})

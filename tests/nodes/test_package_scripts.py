@@ -5,7 +5,7 @@ import contextlib
 import re
 import subprocess
 
-from node import wait_for
+from waiting import wait_for
 
 DAEMONS = ["qmeventd", "pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler"]
 UNITS = ["pve-cluster", *DAEMONS, "pve-guests"]

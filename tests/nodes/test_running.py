@@ -4,8 +4,8 @@ from rfb import Screen
 from test_reload import Client, load
 from test_terminal import Terminal
 
-from node import wait_for
 from test_installed import LISTENERS, listeners
+from waiting import wait_for
 
 DAEMONS = ("qmeventd", "pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler")
 RELOADS = 3

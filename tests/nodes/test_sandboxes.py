@@ -4,7 +4,7 @@ import contextlib
 import json
 import socket
 
-from node import wait_for
+from waiting import wait_for
 
 VMID = 160
 JOB = "minutely"

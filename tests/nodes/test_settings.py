@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
-from node import wait_for
 from test_running import LISTENERS, listeners, wait_until_serving
+from waiting import wait_for
 
 FILE = "/etc/default/pveproxy"
 
@@ -67,7 +67,7 @@ def test_only_some_addresses_may_connect(node, host, settings):
     wait_for("we are turned away from 3128", lambda: is_closed_at_once(node.address4, 3128, tunnel))
     own = node.run("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "https://127.0.0.1:8006/")
     assert own == "200"
-    assert f'"-" 403 -' in node.read("/var/log/pveproxy/access.log")
+    assert '"-" 403 -' in node.read("/var/log/pveproxy/access.log")
     settings(f'ALLOW_FROM="{node.network.prefix4}.0/24"', 'DENY_FROM="all"')
     node.run("systemctl", "reload", "pveproxy", "spiceproxy")
     host.wait_until_up()

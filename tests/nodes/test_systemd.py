@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from node import wait_for
+from waiting import wait_for
 
 # A service that upstream has and this node has not, so that it can be whatever a test needs.
 SPARE = "pvefw-logger"
