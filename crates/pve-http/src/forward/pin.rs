@@ -130,16 +130,11 @@ impl ServerCertVerifier for Verifier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pve_schema::Context;
 
     #[test]
     fn the_web_interfaces_own_certificate_is_the_nodes() {
         let dir = tempfile::tempdir().unwrap();
-        let site = serde_json::json!({
-            "root": dir.path(), "instance": null, "address": "127.0.0.1", "node": "node1",
-            "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 33, "gid": 33},
-        });
-        let cfs = Cfs::new(&Context::new(serde_json::from_value(site).unwrap()));
+        let cfs = Cfs::new(&pve_testing::context(dir.path(), "node1"));
         let folder = dir.path().join("etc/pve/nodes/node2");
         std::fs::create_dir_all(&folder).unwrap();
         let missing = "no certificate of node 'node2' in '/etc/pve/nodes/node2'";

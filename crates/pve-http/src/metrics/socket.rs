@@ -113,11 +113,7 @@ mod tests {
     #[tokio::test]
     async fn what_has_come_in_is_answered_on_the_way_out() {
         let dir = tempfile::tempdir().unwrap();
-        let site = serde_json::json!({
-            "root": dir.path(), "instance": null, "address": "127.0.0.1", "node": "node1",
-            "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 33, "gid": 33},
-        });
-        let context = Context::new(serde_json::from_value(site).unwrap());
+        let context = pve_testing::context(dir.path(), "node1");
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (drain, drained) = oneshot::channel::<()>();

@@ -206,14 +206,6 @@ mod tests {
     use super::certificate::choose;
     use super::*;
 
-    fn site(dir: &Path) -> Context {
-        let site = serde_json::json!({
-            "root": dir, "instance": null, "address": "127.0.0.1", "node": "node1",
-            "root_user": {"uid": 0, "gid": 0}, "web_user": {"uid": 33, "gid": 33},
-        });
-        Context::new(serde_json::from_value(site).unwrap())
-    }
-
     /// A certificate and key, written under two names.
     fn make(dir: &Path, name: &str) -> Vec<u8> {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -227,7 +219,7 @@ mod tests {
     #[test]
     fn the_web_interfaces_own_certificate_comes_first_if_its_key_is_there() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = TlsSettings::new(site(dir.path()));
+        let settings = TlsSettings::new(pve_testing::context(dir.path(), "node1"));
         assert!(matches!(server_config(&settings), Err(TlsError::Certificate(path)) if path.ends_with("pve-ssl.pem")));
         let node = make(dir.path(), "pve-ssl");
         assert_eq!(choose(&settings).unwrap().certificate, node);
@@ -262,7 +254,7 @@ mod tests {
         let settings = |disable_tls12, disable_tls13| TlsSettings {
             disable_tls12,
             disable_tls13,
-            ..TlsSettings::new(site(dir.path()))
+            ..TlsSettings::new(pve_testing::context(dir.path(), "node1"))
         };
         assert!(server_config(&settings(true, false)).is_ok());
         assert!(server_config(&settings(false, true)).is_ok());
