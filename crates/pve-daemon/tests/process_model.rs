@@ -127,7 +127,10 @@ fn a_reload_keeps_pid_and_socket_and_refuses_no_connection() {
             let now = lab.workers(master);
             now.len() == workers && now.is_disjoint(&before)
         });
-        assert!(answers.load(Ordering::SeqCst) > answered, "the client went on");
+        wait_for("the client goes on", || {
+            assert!(!client.is_finished(), "every connection is answered");
+            answers.load(Ordering::SeqCst) > answered
+        });
     }
     stop.store(true, Ordering::SeqCst);
     client.join().expect("every connection was answered");

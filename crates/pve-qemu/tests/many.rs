@@ -122,7 +122,8 @@ fn those_that_do_not_behave_hold_up_nobody() {
     fs::remove_file(Runtime::new(&lab.context.site, id(106)).monitor()).unwrap();
     let start = Instant::now();
     let survey = lab.survey();
-    assert!(start.elapsed() < Duration::from_millis(2800), "{:?}", start.elapsed());
+    // Three of them take two seconds each, at the same time.
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let failed =
         |vmid: u32, command: &str, why: &str| (vmid, format!("VM {vmid} qmp command '{command}' failed - {why}"));
     let expected = BTreeMap::from([
@@ -157,7 +158,8 @@ fn one_that_takes_no_calls_delays_the_first_look_only() {
     for look in 0..5 {
         let start = Instant::now();
         let survey = lab.survey();
-        let most = Duration::from_millis(if look == 0 { 2800 } else { 1400 });
+        // Two that take two seconds at the same time, and half a second once they are known.
+        let most = Duration::from_millis(if look == 0 { 3900 } else { 1900 });
         assert!(start.elapsed() < most, "{:?} for look {look}", start.elapsed());
         let text = |vmid: u32| {
             (
