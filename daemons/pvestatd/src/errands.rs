@@ -308,6 +308,8 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(30);
+    /// Enough for errands that do nothing, on a busy machine.
+    const SHORT: Duration = Duration::from_secs(2);
 
     fn fine(name: &str) -> Errand {
         Errand::new(name, || Ok(().into()))
@@ -352,7 +354,7 @@ mod tests {
     fn one_that_hangs_delays_nothing_and_is_not_sent_again() {
         let mut errands = Errands::new();
         let (release, hung) = hanging("hung");
-        let outcomes = errands.run(vec![hung, fine("a")], Duration::from_millis(200), || {});
+        let outcomes = errands.run(vec![hung, fine("a")], SHORT, || {});
         assert_eq!((outcomes.len(), failed(&outcomes)), (2, vec!["hung"]));
         assert_eq!(errands.late(), 1);
         // Now that it is known to hang, nobody waits for it.
@@ -374,7 +376,7 @@ mod tests {
         let mut errands = Errands::new();
         let (releases, hung): (Vec<_>, Vec<_>) = (0..MAX_OUT + 5).map(|n| hanging(&format!("h{n}"))).unzip();
         let parent = Errand::new("parent", || Ok(hung.into()));
-        let outcomes = errands.run(vec![parent], Duration::from_millis(200), || {});
+        let outcomes = errands.run(vec![parent], SHORT, || {});
         assert_eq!(failed(&outcomes).len(), MAX_OUT + 5);
         assert_eq!(errands.late(), MAX_OUT);
         let start = Instant::now();
