@@ -5,6 +5,7 @@
 //! standard output. One that hangs is killed at its deadline.
 
 use std::collections::BTreeSet;
+use std::process;
 use std::time::Duration;
 
 use pve_daemon::command::{Command, CommandError};
@@ -19,6 +20,8 @@ use crate::start::probe::{self, ProbeError};
 const LIMIT: Duration = Duration::from_secs(15);
 /// Starts a program that the kernel ends with whoever started it.
 const SETPRIV: &str = "/usr/bin/setpriv";
+/// Becomes QEMU, unless whoever asks was gone before the kernel knew of it.
+const LEASH: &str = "[ \"$PPID\" = \"$0\" ] && exec \"$@\"";
 
 /// What is known of the flags, by the way to run guests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +64,9 @@ pub fn qemu_version(site: &Site) -> Result<String, ProbeError> {
 /// # Errors
 /// Only when nothing at all was found out. What goes wrong with one way to run guests is said in the log.
 pub fn detect(site: &Site) -> Result<CpuFlags, FlagsError> {
-    detect_by(runs_kvm(site), |accel| ask(&command(accel), model(accel)))
+    detect_by(runs_kvm(site), |accel| {
+        ask(&command(accel, process::id()), model(accel))
+    })
 }
 
 fn detect_by(kvm: bool, ask: impl Fn(Accel) -> Result<BTreeSet<String>, FlagsError>) -> Result<CpuFlags, FlagsError> {
@@ -102,8 +107,8 @@ fn model(accel: Accel) -> &'static str {
     }
 }
 
-/// The machine and what it is asked.
-fn command(accel: Accel) -> Command {
+/// The machine and what the process `asker` asks it.
+fn command(accel: Accel, asker: u32) -> Command {
     let machine = match accel {
         Accel::Kvm => "none,accel=kvm",
         Accel::Tcg => "none,accel=tcg",
@@ -117,7 +122,8 @@ fn command(accel: Accel) -> Command {
     let input: String = questions.iter().map(|question| format!("{question}\n")).collect();
     // Whoever asks may be killed before it has written `quit`, and QEMU goes on when nobody writes any more.
     Command::new(SETPRIV, LIMIT)
-        .args(["--pdeathsig", "KILL"])
+        .args(["--pdeathsig", "KILL", "/bin/sh", "-c", LEASH])
+        .arg(asker.to_string())
         .arg(program(accel))
         .args(["-machine", machine, "-S", "-nodefaults", "-no-user-config"])
         .args(["-display", "none", "-qmp", "stdio"])
@@ -165,11 +171,17 @@ mod tests {
 
     #[test]
     fn qemu_tells_the_flags_of_its_translator() {
-        let flags = ask(&command(Accel::Tcg), model(Accel::Tcg)).unwrap();
+        let flags = ask(&command(Accel::Tcg, process::id()), model(Accel::Tcg)).unwrap();
         for flag in ["aes", "sse2", "cmov"] {
             assert!(flags.contains(flag), "{flag}: {flags:?}");
         }
         assert!(!flags.contains("vmx"), "the translator has no such thing");
+    }
+
+    #[test]
+    fn there_is_no_machine_where_who_asks_is_gone() {
+        let ended = command(Accel::Tcg, 0).outcome().unwrap();
+        assert_eq!((ended.status.code(), ended.stdout_text()), (Some(1), String::new()));
     }
 
     #[test]
