@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each target gets so many executions or seconds, whichever ends first; the seed is in `MUTATE_SEED`. What breaks is left
-//! in `fuzz/artifacts/TARGET`, and the exit status is 1.
+//! in `fuzz/artifacts/TARGET`, and the exit status is 1; it is 2 where a target is not known.
 
 #![allow(
     clippy::unwrap_used,
@@ -34,6 +34,13 @@ fn main() -> ExitCode {
     let mut number = |default: u64| words.next().map_or(default, |word| word.parse().expect("a number"));
     let (executions, seconds) = (number(1_000_000), number(60));
     let names: Vec<String> = words.collect();
+    if let Some(name) = names
+        .iter()
+        .find(|name| TARGETS.iter().all(|target| target.name != **name))
+    {
+        eprintln!("mutate: no target '{name}' (the names are those of the folders in fuzz/corpus)");
+        return ExitCode::from(2);
+    }
     let seed = std::env::var("MUTATE_SEED").map_or(1, |seed| seed.parse().expect("a number"));
     // What is found is told below, with its target.
     std::panic::set_hook(Box::new(|_| {}));
