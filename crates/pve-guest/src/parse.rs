@@ -236,7 +236,10 @@ impl Parser<'_> {
         };
         match key {
             "description" => self.describe(&text::decode(value)),
-            "delete" if self.name == SectionName::Pending => self.deletes.extend(PendingDeletes::parse(value)),
+            "delete" if self.name == SectionName::Pending => {
+                self.deletes.extend(PendingDeletes::parse(value));
+                key.clone_into(&mut self.last_key);
+            }
             "delete" => {
                 self.keep(Some(key), line);
                 self.warn(Problem::Delete(pending_header(self.rules.kind())));
@@ -263,7 +266,11 @@ impl Parser<'_> {
     }
 
     fn store(&mut self, key: &str, value: &str) {
-        self.section.set(key, value);
+        if key == ENVIRONMENT && self.rules.kind() == GuestKind::Lxc {
+            self.section.set(key, variables(value));
+        } else {
+            self.section.set(key, value);
+        }
         key.clone_into(&mut self.last_key);
     }
 
@@ -271,13 +278,16 @@ impl Parser<'_> {
         if key != ENVIRONMENT_LINE {
             return self.section.raw.push((key, value));
         }
-        self.section.append(ENVIRONMENT, '\0', &value);
+        self.section.append(ENVIRONMENT, '\0', &variables(&value));
     }
 
+    /// Keeps a line that is none of ours where it stands. One that names a key stands behind that key's value, if there is
+    /// one: in front of it the value would replace it at the next reading.
     fn keep(&mut self, key: Option<&str>, line: &str) {
+        let after = key.unwrap_or_default().max(&self.last_key).to_owned();
         self.section.foreign.push(ForeignLine {
             key: key.map(str::to_owned),
-            after: self.last_key.clone(),
+            after,
             text: line.to_owned(),
         });
     }
@@ -314,6 +324,13 @@ fn is_snapshot_name(name: &str) -> bool {
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+/// Variables of a container's environment as they come back once they are written: each on a line of its own, whose value
+/// has no white space around it.
+fn variables(value: &str) -> String {
+    let variables: Vec<&str> = value.split('\0').map(str::trim).collect();
+    variables.join("\0")
 }
 
 /// Splits `key: value`; the key is `[a-z][a-z_-]*[0-9]*`, a container's without `-`, the value is not empty.
