@@ -125,13 +125,14 @@ impl Parser {
             keys: Some(fields.get(8).to_owned()).filter(|keys| !keys.is_empty()),
             tokens: std::collections::BTreeMap::new(),
         };
-        if self
-            .config
-            .users
-            .insert(id.clone(), user)
-            .is_some_and(|old| old != default_root())
-        {
+        let replaced = self.config.users.insert(id.clone(), user);
+        if let Some(old) = replaced.filter(|old| *old != default_root()) {
             self.config.remove_from_groups(&id);
+            // What was granted to tokens must not be there for others of the same names.
+            for name in old.tokens.into_keys() {
+                let user = id.clone();
+                self.config.remove_token_acls(&TokenId { user, name });
+            }
         }
         Some(Record::User(id))
     }

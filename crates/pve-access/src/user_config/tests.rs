@@ -111,8 +111,10 @@ fn a_dangling_token_cannot_come_back_with_its_user() {
 
 #[test]
 fn a_second_record_of_a_user_replaces_the_first() {
-    let text = "user:a@pve:1:0:A:::::\ntoken:a@pve!tok:0:1::\ngroup:g:a@pve::\nuser:a@pve:0:0::::::\n";
+    let text = "user:a@pve:1:0:A:::::\ntoken:a@pve!tok:0:1::\ngroup:g:a@pve::\nacl:1:/:a@pve!tok:Administrator:\n\
+        user:a@pve:0:0::::::\n";
     let config = UserConfig::parse(text);
+    assert!(config.acls.is_empty(), "{:?}", config.acls);
     let user = &config.users[&"a@pve".parse().unwrap()];
     assert!(!user.enable && user.tokens.is_empty() && user.firstname.is_none());
     assert!(config.groups["g"].members.is_empty());

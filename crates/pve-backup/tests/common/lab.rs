@@ -118,9 +118,8 @@ impl Lab {
         let command = command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let child = command.spawn().unwrap();
         self.qemu = Some(child);
-        wait_for("QEMU", || {
-            pve_qemu::process::is_running(&self.context.site, self.vmid) && monitor.exists()
-        });
+        // The socket is there before anybody listens.
+        wait_for("QEMU", || self.qmp().execute("query-status", Value::Null).is_ok());
     }
 
     pub(crate) fn qmp(&self) -> Qmp<'_> {
