@@ -20,6 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pve_metrics::{Consolidation, NodeFigures, Record, Subject, Timeframe};
+use pve_testing::wait_for;
 
 const START: i64 = 1_700_006_460;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,11 +50,7 @@ impl Daemon {
             .spawn()
             .expect("rrdcached is in packages/test.txt");
         let daemon = Self { child, socket };
-        let deadline = Instant::now() + PATIENCE;
-        while UnixStream::connect(&daemon.socket).is_err() {
-            assert!(Instant::now() < deadline, "rrdcached does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for("rrdcached listens", || UnixStream::connect(&daemon.socket).is_ok());
         daemon
     }
 

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::support::{Client, Lab, soon};
+use crate::support::{Client, Lab, soon, until};
 
 /// The time of the reference's vectors.
 const THEN: i64 = 0x65B0_C0DE;
@@ -367,12 +367,7 @@ async fn a_drain_keeps_tunnels_and_takes_no_new_ones() {
     let running = Running::start(|_| {});
     let (mut viewer, mut guest) = session(&running).await;
     running.stop.send(()).unwrap();
-    soon(async {
-        while TcpStream::connect(running.address).await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    until(async || TcpStream::connect(running.address).await.is_err()).await;
     assert!(!running.task.is_finished());
     guest.write_all(b"still here").await.unwrap();
     assert_eq!(viewer.take(10).await, b"still here");
