@@ -19,6 +19,16 @@ from waiting import wait_for
 BINARIES = pathlib.Path(os.environ.get("PVE_TEST_BINARIES", pathlib.Path(__file__).resolve().parents[2] / "target/debug"))
 
 
+_addresses = {}
+
+
+def own_address(root):
+    """The address of the lab in this directory, and of no other in the run. Left to themselves, labs take the first that is
+    free: that may be one which a lab of another test gave back and wants again a moment later."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return _addresses.setdefault(root, f"127.0.{int(worker) + 1}.{len(_addresses) + 1}")
+
+
 @contextlib.contextmanager
 def users_locked():
     """Changes of this machine's users: the tools give up when another one is at it."""
@@ -80,7 +90,10 @@ class Lab:
         log = open(self.log_path, "ab")
         offset = log.tell()
         self.process = subprocess.Popen(
-            [*self.prefix, BINARIES / "pve-lab", "start", "--root", self.root, "--guests", "stop", *self.options],
+            [
+                *(*self.prefix, BINARIES / "pve-lab", "start", "--root", self.root, "--guests", "stop"),
+                *(*self.where(), *self.options),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -90,6 +103,10 @@ class Lab:
         self.address = re.search(self.pattern, self.url)[1]
         self.node = os.uname().nodename.split(".")[0]
         return self
+
+    def where(self):
+        """The options that say where it listens."""
+        return ("--address", own_address(self.root))
 
     def _printed(self, offset, pattern):
         assert self.process.poll() is None, f"pve-lab ended:\n{self.log()[-4000:]}"

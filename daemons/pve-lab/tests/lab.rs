@@ -17,6 +17,9 @@ use serde_json::Value;
 /// How long anything may take. Making keys takes a while in a build without optimisation.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// For a lab that is stopped and started again: what it gives back, no other test's lab takes as the first that is free.
+const OWN_ADDRESS: &str = "127.0.1.1";
+
 /// The program under test, with freshly built daemons beside it.
 fn pve_lab() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -176,7 +179,7 @@ fn a_lab_lives_and_remembers() {
     assert!(!missing.status.success());
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no lab in"));
 
-    lab.start(&["--workers", "1"]);
+    lab.start(&["--workers", "1", "--address", OWN_ADDRESS]);
     let first = lab.status();
     assert_eq!(first["running"], true);
     assert_eq!(first["pid"], lab.pid());
@@ -187,6 +190,7 @@ fn a_lab_lives_and_remembers() {
     }
     assert!(lab.log().contains("log in as admin@pve, password "), "{}", lab.log());
     let address = lab.address();
+    assert_eq!(address.to_string(), OWN_ADDRESS);
     assert!(
         ask(address, 8006, "GET /").starts_with("HTTP/1.1 301 ")
             || ask(address, 8006, "GET / HTTP/1.1").starts_with("HTTP/1.1 301 ")
@@ -241,6 +245,7 @@ fn a_lab_lives_and_remembers() {
 #[test]
 fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
     let (mut one, mut two) = (Lab::new(), Lab::new());
+    // Each takes the first address that is free.
     one.start(&["--workers", "1"]);
     two.start(&["--workers", "1", "--node", "other"]);
     assert_ne!(one.address(), two.address());
@@ -269,12 +274,14 @@ fn two_labs_run_side_by_side_and_a_killed_daemon_comes_back() {
         .iter()
         .map(|name| one.master(name).unwrap())
         .collect();
+    let address = one.address();
     send(one.pid(), Signal::SIGKILL);
     one.process.take().unwrap().wait().unwrap();
     until("the end of the daemons", || masters.iter().all(|pid| !alive(*pid)));
     assert_eq!(one.run(&["status"]).status.code(), Some(3));
     one.start(&[]);
     assert!(one.all_answer());
+    assert_eq!(one.address(), address);
 }
 
 #[test]
@@ -299,6 +306,6 @@ fn what_is_wrong_is_said_before_anything_is_made() {
     assert!(run(&lab.root(), &["--address", "192.0.2.1"]).contains("192.0.2.1 is no loopback address"));
     let closed = lab.dir.path().join("lab");
     std::fs::set_permissions(lab.dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let text = run(&closed, &[]);
+    let text = run(&closed, &["--address", "127.0.1.2"]);
     assert!(text.contains("www-data") && text.contains("chmod o+x"), "{text}");
 }
