@@ -99,7 +99,7 @@ class Daemon:
             assert self.process.poll() is None, f"{self.name} ended:\n{self.log()}"
             return text in self.log()
 
-        wait_for(f"{text!r} in the log of {self.name}:\n{self.log()}", found, seconds)
+        wait_for(lambda: f"{text!r} in the log of {self.name}:\n{self.log()}", found, seconds)
 
     def workers(self):
         children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from daemons import Daemon, Root
+from daemons import WEB_USER, Daemon, Root
 from waiting import wait_for
 
 DAEMONS = ["pvedaemon", "pveproxy", "spiceproxy", "pvestatd", "pvescheduler", "qmeventd"]
@@ -79,6 +79,20 @@ def test_a_worker_that_hangs_is_replaced_and_the_daemon_lives_on(root):
             daemon.logged(f"worker {worker} hangs, killing it")
         wait_for("new workers", lambda: len(daemon.workers()) == 2 and not set(hung) & set(daemon.workers()))
         assert daemon.notifications.wait("WATCHDOG")
+
+
+def test_a_worker_that_does_not_get_ready_is_replaced(root):
+    root.settings("MAX_WORKERS=1\n")
+    # Opening it takes as long as nobody reads.
+    root.access_log.unlink()
+    os.mkfifo(root.access_log)
+    os.chown(root.access_log, WEB_USER, WEB_USER)
+    with Daemon(root, "pveproxy", watchdog=20, notify=True) as daemon:
+        (victim,) = wait_for("a worker", daemon.workers)
+        daemon.logged(f"worker {victim} hangs, killing it")
+        root.access_log.unlink()
+        daemon.notifications.wait("READY")
+        assert victim not in daemon.workers()
 
 
 def test_the_watchdog_is_fed_only_while_a_worker_serves(root):

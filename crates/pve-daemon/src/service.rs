@@ -367,8 +367,8 @@ impl WorkerContext {
         }
     }
 
-    /// A sign of life, to be given every two seconds by the loop that must not stand still. Who never gives one is not
-    /// expected to; who gives none any more is taken for hung, and replaced.
+    /// A sign of life, to be given every two seconds by the loop that must not stand still. Who gets ready
+    /// without having given one is not expected to; who gives none any more is taken for hung, and replaced.
     pub fn beat(&self) {
         slots::beat();
     }

@@ -44,7 +44,7 @@ use crate::notify::Notifier;
 use crate::process;
 use crate::service::{BoxError, Program, Service, Start};
 use pidfile::PidLock;
-use pulse::Pulse;
+use pulse::{Pulse, Stage};
 use respawn::Respawn;
 use signals::Signals;
 use waiting::Outlook;
@@ -199,9 +199,9 @@ impl Master {
     /// Ends workers that show no life any more; they are replaced like any that died. Under `--debug` somebody may be
     /// holding one with a debugger.
     fn end_hung_workers(&mut self) {
-        let current = self.workers.iter().map(|worker| (worker.pid, worker.serves));
-        let old = self.old.iter().map(|pid| (*pid, false));
-        let workers: Vec<(Pid, bool)> = current.chain(old).collect();
+        let current = self.workers.iter().map(|worker| (worker.pid, worker.stage()));
+        let old = self.old.iter().map(|pid| (*pid, Stage::Ending));
+        let workers: Vec<(Pid, Stage)> = current.chain(old).collect();
         for pid in self.pulse.look(Instant::now(), &workers, slots::beats) {
             if !self.start.debug {
                 log::error!("worker {pid} hangs, killing it");

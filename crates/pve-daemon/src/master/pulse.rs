@@ -20,6 +20,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Looks in that time.
 const LOOKS: u32 = 12;
 
+/// What is expected of a worker that gave no sign yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// To get ready, in the time that it may be silent.
+    Starting,
+    /// Nothing: it serves, and may be one that never gives signs.
+    Serving,
+    /// Nothing: it is of an older image, or waits to end since it failed.
+    Ending,
+}
+
 /// What is known of the workers' life.
 #[derive(Debug)]
 pub(crate) struct Pulse {
@@ -48,9 +59,8 @@ impl Pulse {
         self.next_look
     }
 
-    /// Looks at the workers, if it is time. `workers` says of each whether it serves; `beats` how often it turned. The
-    /// outcome is those that are hung.
-    pub(crate) fn look(&mut self, now: Instant, workers: &[(Pid, bool)], beats: impl Fn(Pid) -> u64) -> Vec<Pid> {
+    /// Looks at the workers, if it is time; `beats` says how often each turned. The outcome is those that are hung.
+    pub(crate) fn look(&mut self, now: Instant, workers: &[(Pid, Stage)], beats: impl Fn(Pid) -> u64) -> Vec<Pid> {
         if now < self.next_look {
             return Vec::new();
         }
@@ -58,12 +68,13 @@ impl Pulse {
         self.seen
             .retain(|pid, _| workers.iter().any(|(worker, _)| worker == pid));
         let mut hung = Vec::new();
-        for (pid, serves) in workers {
+        for (pid, stage) in workers {
             let count = beats(*pid);
             let (before, silent) = self.seen.entry(*pid).or_insert((0, 0));
-            // One without signs is of an older version, or none that gives any: its readiness has to do.
-            let shows_life = if count == 0 { *serves } else { count != *before };
-            *silent = if shows_life || count == 0 { 0 } else { *silent + 1 };
+            // Where no sign was ever given, readiness has to do.
+            let shows_life = count != *before || (count == 0 && *stage == Stage::Serving);
+            let is_excused = count == 0 && *stage == Stage::Ending;
+            *silent = if shows_life || is_excused { 0 } else { *silent + 1 };
             *before = count;
             if shows_life {
                 self.life = now;
@@ -96,7 +107,7 @@ mod tests {
         let mut now = start;
         for look in 1..=looks {
             now += STEP;
-            let workers = [(one, true), (two, true)];
+            let workers = [(one, Stage::Serving), (two, Stage::Serving)];
             hung.extend(pulse.look(now, &workers, |pid| if pid == one { first(look) } else { second }));
         }
         (hung, pulse.is_healthy(now))
@@ -122,20 +133,25 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_does_not_get_ready_is_no_life() {
+    fn a_worker_that_does_not_get_ready_is_no_life_and_hung() {
         let start = Instant::now();
-        let mut pulse = Pulse::new(Some(Duration::from_secs(20)), start);
-        let worker = [(Pid::from_raw(11), false)];
-        assert!(pulse.look(start + STEP, &worker, |_| 0).is_empty());
-        assert!(pulse.is_healthy(start + STEP));
-        assert!(!pulse.is_healthy(start + STEP * 3));
+        let watch = |stage| {
+            let mut pulse = Pulse::new(None, start);
+            let worker = [(Pid::from_raw(11), stage)];
+            let first = (1..=12).find(|look| !pulse.look(start + STEP * *look, &worker, |_| 0).is_empty());
+            let is_healthy = [12, 13].map(|look| pulse.is_healthy(start + STEP * look));
+            (first, is_healthy)
+        };
+        assert_eq!(watch(Stage::Starting), (Some(12), [true, false]));
+        assert_eq!(watch(Stage::Ending), (None, [true, false]), "it ends by itself");
+        assert_eq!(watch(Stage::Serving), (None, [true, true]));
     }
 
     #[test]
     fn a_machine_that_slept_is_not_hung() {
         let start = Instant::now();
         let mut pulse = Pulse::new(None, start);
-        let worker = [(Pid::from_raw(11), true)];
+        let worker = [(Pid::from_raw(11), Stage::Serving)];
         pulse.look(start + STEP, &worker, |_| 1);
         assert!(pulse.look(start + STEP * 1000, &worker, |_| 1).is_empty());
     }

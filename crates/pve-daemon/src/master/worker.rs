@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork};
 use pve_schema::errno_text;
 
+use super::pulse::Stage;
 use super::signals;
 use crate::counters::slots;
 use crate::process;
@@ -28,6 +29,16 @@ pub(crate) struct Worker {
     pub(crate) status: Option<OwnedFd>,
     /// It accepts connections.
     pub(crate) serves: bool,
+}
+
+impl Worker {
+    pub(crate) fn stage(&self) -> Stage {
+        match (&self.status, self.serves) {
+            (_, true) => Stage::Serving,
+            (Some(_), false) => Stage::Starting,
+            (None, false) => Stage::Ending,
+        }
+    }
 }
 
 /// Forks a worker. The child closes `masters_own`: what only the master may hold.
