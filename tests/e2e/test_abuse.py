@@ -3,11 +3,11 @@
 What is smuggled and forged within one connection is in `crates/pve-http/tests/http/abuse.rs`.
 """
 
-import re
 import contextlib
 import functools
 import os
 import random
+import re
 import resource
 import selectors
 import socket
@@ -413,7 +413,7 @@ def is_refused(lab):
 )
 def test_a_crowd_at_spiceproxy(lab, first):
     with bounded(lab, "spiceproxy", growth=32 << 10) as look, Crowd(lab, 3128) as crowd:
-        crowd.add(2000, first=first)
+        crowd.add(3000, first=first)
         for _ in range(3):
             crowd.say(b"x" if first else b"")
             is_refused(lab)

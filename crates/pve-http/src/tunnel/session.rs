@@ -60,13 +60,13 @@ pub(super) async fn serve(tunnel: &Tunnel, viewer: Viewer) {
         Err(_) => return vanished(tunnel, peer, &received, "Connection timed out"),
         Ok(Err(refused)) => {
             let entry = tunnel.entry(peer, &first_line(&received));
-            return refuse(tunnel, client, entry, &refused, 0).await;
+            return refuse(tunnel, client, &place, entry, &refused, 0).await;
         }
     };
     let mut entry = tunnel.entry(peer, &request.line);
     let (backend, pipes) = match open(tunnel, &request, peer).await {
         Ok(opened) => opened,
-        Err(refused) => return refuse(tunnel, client, entry, &refused, request.minor).await,
+        Err(refused) => return refuse(tunnel, client, &place, entry, &refused, request.minor).await,
     };
     let ok = format!("HTTP/1.{} 200 OK\r\n\r\n", request.minor);
     if timeout(tunnel.config.limits.idle, client.write_all(ok.as_bytes()))
@@ -190,7 +190,7 @@ pub(super) fn connected<T>(
 }
 
 /// Says why there is no tunnel, so that it arrives, and closes.
-async fn refuse(tunnel: &Tunnel, client: TcpStream, mut entry: Entry, refused: &Refused, minor: u8) {
+async fn refuse(tunnel: &Tunnel, client: TcpStream, place: &Place, mut entry: Entry, refused: &Refused, minor: u8) {
     let now = tunnel.context.now();
     // What a client asked for wrongly is in the access log: a browser at this port is no trouble of the daemon's.
     if refused.status() >= 500 && !matches!(refused, Refused::Http(_) | Refused::Head(_)) {
@@ -202,7 +202,12 @@ async fn refuse(tunnel: &Tunnel, client: TcpStream, mut entry: Entry, refused: &
         let mut transport = Transport::new(Wire::Plain(client), tunnel.config.limits.idle);
         // A client that does not wait for it goes without.
         if transport.write_all(text.as_bytes()).await.is_ok() {
-            let _ = transport.shutdown().await;
+            // Who has no answer yet comes before who only has to take in its own.
+            place.waits_for_stranger();
+            tokio::select! {
+                _ = transport.shutdown() => {}
+                _ = place.asked_to_leave() => {}
+            }
         }
     }
 }
