@@ -29,6 +29,10 @@ FLAGS = [
 ]
 
 
+class ProtocolError(Exception):
+    """A command that was not carried out."""
+
+
 class Browser:
     """A running Chromium with one page."""
 
@@ -76,14 +80,22 @@ class Browser:
         while True:
             message = json.loads(self.socket.recv())
             if message.get("id") == number:
-                assert "error" not in message, message
+                if "error" in message:
+                    raise ProtocolError(message)
                 return message["result"]
 
     def open(self, url):
         """Loads a page."""
         answer = self.call("Page.navigate", url=url)
         assert "errorText" not in answer, answer
-        wait_for(f"{url} is loaded", lambda: self.run("document.readyState + location.href") == f"complete{url}")
+        wait_for(f"{url} is loaded", lambda: self.is_at(url))
+
+    def is_at(self, url):
+        """Whether that page is there with all its parts. In between there may be none that could be asked."""
+        try:
+            return self.run("document.readyState + location.href") == f"complete{url}"
+        except ProtocolError:
+            return False
 
     def run(self, script):
         """The value of a JavaScript expression; promises are waited for."""

@@ -10,11 +10,11 @@ import subprocess
 import sys
 
 from lab import BINARIES, Lab
+from places import NUMBER
 from waiting import wait_for
 
-# A network for each process that runs tests, since some do at the same time. The host's own address on the bridge is the
-# last; the nodes are .1 and .2.
-NETWORK = f"10.198.{os.getpid() % 256}"
+# The host's own address on the bridge is the last; the nodes are .1 and .2.
+NETWORK = f"10.198.{NUMBER}"
 HOST = f"{NETWORK}.254"
 
 

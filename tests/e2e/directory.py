@@ -9,6 +9,7 @@ import subprocess
 import textwrap
 import threading
 
+from places import own_port
 from waiting import wait_for
 
 SUFFIX = "dc=corp,dc=test"
@@ -24,12 +25,6 @@ attributetype ( 1.3.6.1.4.1.99999.1.3 NAME 'defaultNamingContext' EQUALITY disti
     SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 SINGLE-VALUE )
 objectclass ( 1.3.6.1.4.1.99999.2.1 NAME 'labPerson' SUP top AUXILIARY MAY ( sAMAccountName $ expire ) )
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def entry(dn, **attributes):
@@ -109,7 +104,7 @@ class Slapd:
         self.path = pathlib.Path(path)
         self.path.mkdir()
         (self.path / "data").mkdir()
-        self.port, self.tls_port = free_port(), free_port()
+        self.port, self.tls_port = own_port(), own_port()
         schemas = "\n".join(f"include /etc/ldap/schema/{name}.schema" for name in ("core", "cosine", "inetorgperson"))
         (self.path / "lab.schema").write_text(SCHEMA)
         (self.path / "root.ldif").write_text(f"dn:\ndefaultNamingContext: {SUFFIX}\n")

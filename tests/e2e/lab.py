@@ -14,19 +14,10 @@ import subprocess
 import proxmoxer
 import requests
 
+from places import own_address
 from waiting import wait_for
 
 BINARIES = pathlib.Path(os.environ.get("PVE_TEST_BINARIES", pathlib.Path(__file__).resolve().parents[2] / "target/debug"))
-
-
-_addresses = {}
-
-
-def own_address(root):
-    """The address of the lab in this directory, and of no other in the run. Left to themselves, labs take the first that is
-    free: that may be one which a lab of another test gave back and wants again a moment later."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return _addresses.setdefault(root, f"127.0.{int(worker) + 1}.{len(_addresses) + 1}")
 
 
 @contextlib.contextmanager
@@ -119,7 +110,8 @@ class Lab:
     @property
     def password(self):
         """The password of admin@pve, printed at the first start."""
-        return re.search(r"admin@pve.*?password[: ]+(\S+)", self.log(), re.S)[1]
+        told = lambda: re.search(r"admin@pve.*?password[: ]+(\S+)", self.log(), re.S)
+        return wait_for("the password is printed", told)[1]
 
     def stop(self):
         if self.process.poll() is None:

@@ -14,27 +14,10 @@ import requests
 from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from places import own_port
 from waiting import wait_for
 
 HOST = "127.0.0.1"
-
-
-def free_ports(count):
-    """Ports that nobody has: of TCP and UDP alike."""
-    found = []
-    with_sockets = []
-    while len(found) < count:
-        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
-        with_sockets += [tcp, udp]
-        tcp.bind((HOST, 0))
-        try:
-            udp.bind((HOST, tcp.getsockname()[1]))
-        except OSError:
-            continue
-        found.append(tcp.getsockname()[1])
-    for each in with_sockets:
-        each.close()
-    return found
 
 
 def takes(port):
@@ -70,7 +53,7 @@ class Influx(Program):
     """InfluxDB 1.6: lines by UDP go to the database `udp`. It has nothing below /api/v2 yet."""
 
     def __enter__(self):
-        self.port, self.udp_port, backup = free_ports(3)
+        self.port, self.udp_port, backup = own_port(), own_port(), own_port()
         config = self.directory / "influxdb.conf"
         config.write_text(
             f"""
@@ -118,7 +101,7 @@ class Carbon(Program):
     """carbon-cache, which writes a file for each path."""
 
     def __enter__(self):
-        self.port, pickle, query = free_ports(3)
+        self.port, pickle, query = own_port(), own_port(), own_port()
         directory = self.directory
         (directory / "carbon.conf").write_text(
             f"""

@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import os
-import pathlib
 import signal
 import subprocess
 
@@ -12,6 +11,7 @@ import pytest
 import sslyze
 
 from browser import Browser
+from memory import peak
 from waiting import wait_for
 
 
@@ -71,14 +71,6 @@ def test_curl_uploads_a_file(lab, uploaded):
     file, _ = uploaded
     names = [path for path in lab.root.rglob("template/iso/*.iso") if path.read_bytes() == file.read_bytes()]
     assert len(names) == 1, names
-
-
-def peak(pid):
-    """The most memory that a process has had, in KiB, without the pages of its program: those come with the first request
-    that needs them, which may be any."""
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    sizes = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith(("VmHWM:", "RssFile:"))}
-    return sizes["VmHWM:"] - sizes["RssFile:"]
 
 
 def test_a_task_log_of_any_size_is_saved_with_little_memory(lab, uploaded):
@@ -305,25 +297,24 @@ def test_curl_and_h2load_speak_http_2(http2):
 def test_reloads_under_http_2_load_lose_no_request(http2):
     """Each curl asks over and over on its connection, and on a new one where it is told to leave."""
     count = 1000
-    output = 'output = "/dev/null"\nwrite-out = "%{http_code} %{http_version} %{num_connects}\\n"\n'
-    config = f'url = "{http2.url}/api2/json/version"\n{output}' * count
-    options = ["-sS", "--http2", "--cacert", str(http2.root / "etc/pve/pve-root-ca.pem"), *credentials(http2)]
+    # The stream of errors is not buffered.
+    output = 'output = "/dev/null"\nwrite-out = "%{stderr}%{http_code} %{http_version} %{num_connects}\\n"\n'
+    config = http2.root.with_name("curl.config")
+    config.write_text(f'url = "{http2.url}/api2/json/version"\n{output}' * count)
+    options = ["-sS", "--no-progress-meter", "--http2", "--cacert", str(http2.root / "etc/pve/pve-root-ca.pem"), *credentials(http2)]
     master, _ = http2.daemon_pids("pveproxy")
     for _ in range(3):
         before = set(http2.daemon_pids("pveproxy")[1])
         clients = [
-            subprocess.Popen(["curl", *options, *extra, "--config", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            subprocess.Popen(["curl", *options, *extra, "--config", config], stderr=subprocess.PIPE, bufsize=0)
             for extra in ([], [], ["--parallel", "--parallel-max", "20"])
         ]
-        for client in clients:
-            client.stdin.write(config.encode())
-            client.stdin.close()
-            client.stdin = None
+        told = [client.stderr.readline() for client in clients]
         os.kill(master, signal.SIGHUP)
         wait_for("there are new workers", lambda: len(set(http2.daemon_pids("pveproxy")[1]) - before) >= 3, every=0.05)
         connections = []
-        for client in clients:
-            lines = client.communicate(timeout=120)[0].decode().split("\n")[:-1]
+        for client, first in zip(clients, told):
+            lines = (first + client.communicate(timeout=120)[1]).decode().split("\n")[:-1]
             answers = [line.rpartition(" ")[0] for line in lines]
             assert client.returncode == 0 and answers == ["200 2"] * count, (client.returncode, set(answers), len(answers))
             connections.append(sum(int(line.rpartition(" ")[2]) for line in lines))

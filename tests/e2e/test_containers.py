@@ -134,8 +134,8 @@ def test_one_that_runs_is_none_to_start(lab, container):
 
 def test_figures_are_the_kernels(lab, container):
     pid = container.pid()
-    seen = wait_for("it is busy", lambda: (found := status(lab))["cpu"] > 0.2 and found, 60, every=2)
-    assert 0.2 < seen["cpu"] <= 1.2, "of its one CPU"
+    # What it does at its start it may do on several CPUs.
+    wait_for("it is busy, with its one CPU", lambda: 0.2 < status(lab)["cpu"] <= 1.2, 60, every=2)
     subprocess.run(["ip", "addr", "add", "198.18.7.1/30", "dev", container.veth], check=True)
     subprocess.run(["ip", "link", "set", container.veth, "up"], check=True)
     container.tool("lxc-attach", "--", "/bin/ping", "-c", "3", "-i", "0.2", "-s", "1000", "198.18.7.1")
@@ -158,7 +158,6 @@ def test_figures_are_the_kernels(lab, container):
     assert seen["pid"] == pid
     assert seen["mem"] > 16 << 20 and abs(seen["mem"] - kernel_memory(container)) < 1 << 20
     assert abs(seen["uptime"] - kernel_uptime(pid)) < 2
-    assert [seen["diskread"], seen["diskwrite"]] == kernel_disk(container)
     system = os.statvfs(container.rootfs)
     assert seen["maxdisk"] == system.f_blocks * system.f_frsize
     assert abs(seen["disk"] - (system.f_blocks - system.f_bfree) * system.f_frsize) < 1 << 30
@@ -167,6 +166,12 @@ def test_figures_are_the_kernels(lab, container):
         told = seen[f"pressure{name}some"]
         assert (told is not None) == (pressure / f"{name}.pressure").exists()
         assert told is None or re.fullmatch(r"\d+\.\d\d", told)
+
+    def disk():
+        now = status(lab)
+        return [now["diskread"], now["diskwrite"]] == kernel_disk(container)
+
+    wait_for("the disk's figures are the kernel's", disk)
 
     def cards():
         counters = pathlib.Path(f"/sys/class/net/{container.veth}/statistics")
@@ -184,7 +189,8 @@ def test_figures_are_the_kernels(lab, container):
 def test_lists_and_metrics_know_it(lab, container):
     def told():
         found = row(lab)
-        return found["status"] == "running" and found["mem"] > 16 << 20 and found
+        is_current = found["mem"] > 16 << 20 and abs(found["mem"] - kernel_memory(container)) < 1 << 20
+        return found["status"] == "running" and is_current and found
 
     found = wait_for("the statistics daemon has seen it", told, 40, every=1)
     assert found["id"] == "lxc/812"
@@ -196,7 +202,6 @@ def test_lists_and_metrics_know_it(lab, container):
         0,
         "a;b",
     ]
-    assert abs(found["mem"] - kernel_memory(container)) < 1 << 20
     listed = lab.call("GET", f"/nodes/{lab.node}/lxc").json()["data"]
     assert [(ct["vmid"], ct["pid"]) for ct in listed] == [(812, container.pid())]
     config = lab.call("GET", f"/nodes/{lab.node}/lxc/812/config").json()["data"]
@@ -212,8 +217,8 @@ def test_it_has_the_cpus_that_it_is_to_have(lab, container):
     cpus = lambda name: container.file("cpuset", name).strip()
     if os.cpu_count() < 2:
         pytest.skip("needs two CPUs")
-    wait_for("one CPU", lambda: re.fullmatch(r"\d+", cpus("ns/cpuset.cpus")), 40, every=0.5)
-    assert cpus("cpuset.cpus") == cpus("ns/cpuset.cpus")
+    has_one = lambda: re.fullmatch(r"\d+", cpus("ns/cpuset.cpus")) and cpus("cpuset.cpus") == cpus("ns/cpuset.cpus")
+    wait_for("one CPU", has_one, 40, every=0.5)
     allowed = pathlib.Path(f"/proc/{container.pid()}/status").read_text()
     assert re.search(r"^Cpus_allowed_list:\s*(.*)$", allowed, re.M)[1] == cpus("cpuset.cpus")
 
@@ -240,9 +245,10 @@ def test_a_monitor_that_hangs_delays_nobody(lab, container):
 
 def test_one_that_ends_is_told_of_as_stopped(lab, container):
     container.tool("lxc-stop", "-k")
+    wait_for("it has stopped", lambda: status(lab)["status"] == "stopped")
     seen = status(lab)
     zeros = ("cpu", "mem", "swap", "disk", "diskread", "diskwrite", "netin", "netout", "uptime")
-    assert seen["status"] == "stopped" and "pid" not in seen and {seen[key] for key in zeros} == {0}
+    assert "pid" not in seen and {seen[key] for key in zeros} == {0}
     assert seen["maxdisk"] == 1 << 30
     wait_for("the list says so", lambda: row(lab)["status"] == "stopped", 40, every=1)
     assert (row(lab)["mem"], row(lab)["uptime"]) == (0, 0)

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from metric_servers import Carbon, Collector, Influx, InfluxV2, base64_of, free_ports
-from test_metrics import samples, parse_plain
+from metric_servers import Carbon, Collector, Influx, InfluxV2, base64_of
+from places import own_port
+from test_metrics import parse_plain, samples
 from waiting import wait_for
 
 TOKEN = "s3cret-token"
@@ -43,11 +44,12 @@ def add(lab, name, kind, **options):
 
 def test_servers_are_told_of_node_guest_and_storage(lab, servers, guest):
     influx, carbon, door, collector = servers
+    # None of them is given up on because the machine is slow.
     add(lab, "carbon-udp", "graphite", port=carbon.port, path="udp.pve")
-    add(lab, "carbon-tcp", "graphite", port=carbon.port, path="tcp.pve", proto="tcp")
+    add(lab, "carbon-tcp", "graphite", port=carbon.port, path="tcp.pve", proto="tcp", timeout=20)
     add(lab, "inf-udp", "influxdb", port=influx.udp_port)
-    add(lab, "inf-v2", "influxdb", port=door.port, influxdbproto="http", organization="lab org", token=TOKEN)
-    attributes = {"otel-headers": base64_of({"X-Scope": "lab"}), "otel-resource-attributes": base64_of({"site": "here"})}
+    add(lab, "inf-v2", "influxdb", port=door.port, influxdbproto="http", organization="lab org", token=TOKEN, timeout=20)
+    attributes = {"otel-timeout": 10, "otel-headers": base64_of({"X-Scope": "lab"}), "otel-resource-attributes": base64_of({"site": "here"})}
     add(lab, "otel", "opentelemetry", port=collector.port, **{"otel-protocol": "http", **attributes})
 
     # Whatever a server does not understand it refuses, and the daemon says so.
@@ -121,6 +123,7 @@ def test_the_interface_shows_servers_and_no_secret(lab, servers):
         "port": servers[2].port,
         "influxdbproto": "http",
         "organization": "lab org",
+        "timeout": 20,
     }
     secret = lab.root / "etc/pve/priv/metricserver/inf-v2.pw"
     assert secret.read_text() == TOKEN
@@ -130,7 +133,7 @@ def test_the_interface_shows_servers_and_no_secret(lab, servers):
 
 
 def test_servers_that_cannot_be_reached_are_not_added(lab, servers):
-    (closed,) = free_ports(1)
+    closed = own_port()
 
     def refused(name, **options):
         answer = lab.call("POST", f"{SERVERS}/{name}", **{"server": "127.0.0.1", **options})

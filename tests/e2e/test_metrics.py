@@ -168,8 +168,14 @@ def test_counters_outlive_a_reload_and_a_killed_worker(lab):
     wait_for("the old workers are gone", lambda: not set(workers) & set(lab.daemon_pids("pveproxy")[1]))
 
     # Connections that nobody closes but the death of their worker.
-    held = [socket.create_connection((lab.address, 8006)) for _ in range(30)]
-    wait_for("they are counted", lambda: total(scrape(lab, session), "pve_http_connections_open") >= 30, seconds=4)
+    held = []
+
+    def counted():
+        # They are idle: none of them lives for long.
+        held[:] = [socket.create_connection((lab.address, 8006)) for _ in range(30)]
+        return total(scrape(lab, session), "pve_http_connections_open") >= 30
+
+    wait_for("they are counted", counted)
     _, workers = lab.daemon_pids("pveproxy")
     killed = total(figures, "pve_worker_exits_total", daemon="pveproxy", how="killed")
     for worker in workers:

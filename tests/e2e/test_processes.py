@@ -177,10 +177,11 @@ def test_a_broken_certificate_is_logged_every_five_seconds_and_its_repair_is_not
         root.settings("MAX_WORKERS=1\n")
         with Daemon(root, "pveproxy") as daemon:
             line = "/etc/pve/local/pve-ssl.pem: failed to load local certificate (cert_file or cert)"
-            wait_for("three attempts", lambda: daemon.log().count(line) >= 3, every=0.02)
+            wait_for("an attempt", lambda: line in daemon.log(), every=0.02)
             began = time.monotonic()
-            wait_for("the next one", lambda: daemon.log().count(line) >= 4, every=0.02)
-            assert 3.5 < time.monotonic() - began < 10, "every five seconds"
+            wait_for("four more", lambda: daemon.log().count(line) >= 5, every=0.02)
+            # Of the first the test may have learnt late.
+            assert time.monotonic() - began > 14, "every five seconds"
             assert root.verb("pveproxy", "status", "--root", root.path).stdout == "running\n"
             # The port is bound meanwhile; who connects waits.
             socket.create_connection((root.address, 8006), timeout=5).close()

@@ -16,9 +16,11 @@ import time
 import proxmoxer
 import pytest
 import yaml
+
 from directory import ROOT, ROOT_PASSWORD, SUFFIX, Certificates, Slapd, person
 from lab import BINARIES, Lab
 from pages import blocks, pasted
+from tools import without_waits
 from waiting import wait_for
 
 PASSWORD = "S3cret!pw"
@@ -41,9 +43,7 @@ class Tool:
     def __call__(self, *words, **options):
         """A call that goes well: what it printed."""
         done = self.run(*words, **options)
-        # Somebody else may have the file just now.
-        told = re.sub(r"^trying to acquire cfs lock '.*' ...\n", "", done.stderr, flags=re.M)
-        assert (done.returncode, told) == (0, ""), (words, done)
+        assert (done.returncode, without_waits(done.stderr)) == (0, ""), (words, done)
         return done.stdout
 
     def json(self, *words):
@@ -53,7 +53,7 @@ class Tool:
         """A call that fails: what it said."""
         done = self.run(*words, **options)
         assert (done.returncode, done.stdout) == (255, ""), (words, done)
-        return done.stderr
+        return without_waits(done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import pytest
 
 from lab import BINARIES
 from test_machine import MACHINE, upload_iso
+from tools import without_waits
 from waiting import wait_for
 
 
@@ -31,7 +32,7 @@ class Tools:
     def __call__(self, line):
         """A call that goes well: what it printed."""
         done = self.run(line)
-        assert (done.returncode, done.stderr) == (0, ""), done
+        assert (done.returncode, without_waits(done.stderr)) == (0, ""), done
         return done.stdout
 
     def refused(self, line):

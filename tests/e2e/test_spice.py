@@ -157,7 +157,7 @@ def test_remote_viewer_shows_the_guest(lab, machine, tmp_path):
     with Display() as display, Viewer(display, tmp_path, file) as viewer:
         wait_until_seen(display, viewer, BLUE)
         assert f"VM {VMID} - tiny" in display.titles()
-        assert tunnels(lab) >= 4, "one for each channel"
+        wait_for("one tunnel for each channel", lambda: tunnels(lab) >= 4)
 
         # The session is alive, and a reload of the proxy does not touch it.
         master, workers = lab.daemon_pids("spiceproxy")
@@ -166,7 +166,7 @@ def test_remote_viewer_shows_the_guest(lab, machine, tmp_path):
         wait_for("another worker", lambda: set(lab.daemon_pids("spiceproxy")[1]) - set(workers))
         paint(serial, RED)
         wait_until_seen(display, viewer, RED)
-        assert display.count(BLUE[1]) < 1000
+        wait_for("nothing is blue any more", lambda: display.count(BLUE[1]) < 1000, every=0.5)
 
         os.kill(viewer.process.pid, signal.SIGKILL)
         wait_for("the killed viewer's tunnels end", lambda: tunnels(lab) == 0)

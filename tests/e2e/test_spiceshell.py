@@ -264,7 +264,7 @@ def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
             ).stdout
 
         wait_for("the viewer shows text", lambda: display.count(TEXT) > 50, every=0.5)
-        assert tunnels(lab) == 3, "one for each channel"
+        wait_for("one tunnel for each channel", lambda: tunnels(lab) == 3)
         window = command("search", "--onlyvisible", "--name", "Shell on").split()[0]
         command("windowfocus", "--sync", window)
         # A viewer takes the keyboard where its mouse is.

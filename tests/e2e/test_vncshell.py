@@ -198,12 +198,15 @@ def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
     )
     bridge = Bridge(tunnel)
     vncdo = pathlib.Path(sys.executable).with_name("vncdo")
-    done, picture = tmp_path / "done", tmp_path / "picture.png"
-    words = ["type", f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}", "key", "enter", "pause", "1", "capture", picture]
+    done, picture, expected = (tmp_path / name for name in ("done", "picture.png", "expected.png"))
+    # It waits for a picture whose histogram is near to this one's, which must be RGB as well.
+    subprocess.run(["convert", "-size", "640x400", "xc:#0000ee", f"PNG24:{expected}"], check=True)
+    words = ["type", f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}", "key", "enter"]
+    words += ["expect", expected, "5000", "capture", picture]
     subprocess.run(
         [vncdo, "-t", "120", "-s", f"127.0.0.1::{bridge.port}", "-p", told["password"], *words], check=True, timeout=150
     )
-    assert done.exists()
+    wait_for("what was typed is done", done.exists)
     command = ["convert", picture, "-fill", "black", "+opaque", "#0000ee", "-format", "%[fx:mean.b*w*h]", "info:"]
     blue = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 0xEE * 255
     assert blue > 0.9 * 640 * 400, blue

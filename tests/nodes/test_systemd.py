@@ -151,7 +151,7 @@ def test_a_task_is_started_without_the_bus(node, host):
     try:
         upid = order(host, SPARE, "start")
         assert host.wait_task(upid) == f"command 'systemctl start {SPARE}' failed: exit code 1"
-        assert "runs as a part of this service" in node.journal("pvedaemon.service")
+        wait_for("it is logged", lambda: "runs as a part of this service" in node.journal("pvedaemon.service"))
     finally:
         node.run("systemctl", "start", "dbus.socket")
 
@@ -167,7 +167,7 @@ def test_a_task_is_started_while_the_bus_hangs(node, host):
     finally:
         node.run("kill", "-CONT", bus)
     assert f"TASK ERROR: command 'systemctl start {SPARE}' failed: exit code 1" in said
-    assert "runs as a part of this service" in node.journal(None, "-t", "pvesh")
+    wait_for("it is logged", lambda: "runs as a part of this service" in node.journal(None, "-t", "pvesh"))
 
 
 def test_a_vm_is_in_a_scope_with_its_limits(node, host):
