@@ -16,11 +16,14 @@ use crate::config::{Drive, Net, VmConfig};
 use crate::error::VmError;
 use crate::journal::Journal;
 use crate::network::{self, tap_name};
-use crate::qmp::Qmp;
+use crate::qmp::{Qmp, QmpError};
 use crate::scope::{self, Limits, VmScope};
 use crate::start::{backings, host};
 use crate::update::commit;
 use crate::update::live::{Plan, Step};
+
+/// How often a tray is opened that the guest closes again.
+const TRAY_TRIES: u32 = 20;
 
 /// Takes the steps of a plan and commits each key that worked; what failed is told by key. Called under the config lock.
 pub(crate) fn carry_out(
@@ -49,6 +52,19 @@ pub(crate) fn carry_out(
         }
     }
     errors
+}
+
+/// Opens a drive's tray for a command that needs it open. The guest may close it in between, as its firmware does when it
+/// looks for a medium, and its kernel when it opens the drive: then once more.
+fn with_open_tray(qmp: &mut Qmp<'_>, drive: &str, command: &str, arguments: &Value) -> Result<(), QmpError> {
+    let mut left = TRAY_TRIES;
+    loop {
+        qmp.execute("blockdev-open-tray", json!({ "id": drive, "force": true }))?;
+        match qmp.execute(command, arguments.clone()) {
+            Err(error) if error.is_closed_tray() && left > 1 => left -= 1,
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 struct Live<'a> {
@@ -141,15 +157,15 @@ impl Live<'_> {
         let id = new.key.to_string();
         let node = command::top_node(new);
         let mut qmp = self.monitor();
-        qmp.execute("blockdev-open-tray", json!({ "id": id, "force": true }))?;
-        qmp.execute("blockdev-remove-medium", json!({ "id": id }))?;
+        with_open_tray(&mut qmp, &id, "blockdev-remove-medium", &json!({ "id": id }))?;
         // An empty drive has neither; what is in use says so when the new one is added.
         let _ = qmp.execute("blockdev-del", json!({ "node-name": node }));
         let _ = qmp.execute("object-del", json!({ "id": command::throttle_group(new) }));
         if let Some(graph) = parts.graph {
             qmp.execute("object-add", parts.throttle)?;
             qmp.execute("blockdev-add", graph)?;
-            qmp.execute("blockdev-insert-medium", json!({ "id": id, "node-name": node }))?;
+            let medium = json!({ "id": id, "node-name": node });
+            with_open_tray(&mut qmp, &id, "blockdev-insert-medium", &medium)?;
         }
         qmp.execute("blockdev-close-tray", json!({ "id": id }))?;
         Ok(())

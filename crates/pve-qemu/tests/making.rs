@@ -4,6 +4,13 @@
 
 mod lab;
 
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
 use lab::{Lab, Lines};
 use pve_access::UserConfig;
 use pve_cfs::Cfs;
@@ -96,7 +103,7 @@ fn a_vm_that_cannot_be_made_leaves_nothing() {
     assert!(error.starts_with("unable to create VM 105 - "), "{error}");
     assert_eq!(config(&lab), "");
     let images = lab.directory.path().join("store/images/105");
-    let left = std::fs::read_dir(images).map_or(0, Iterator::count);
+    let left = fs::read_dir(images).map_or(0, Iterator::count);
     assert_eq!(left, 0);
 }
 
@@ -131,8 +138,8 @@ fn keys_need_their_privileges_on_the_vm_or_on_its_pool() {
 fn a_running_guest_takes_what_it_can_and_the_rest_waits() {
     let lab = Lab::new(35);
     let iso = lab.directory.path().join("store/template/iso");
-    std::fs::create_dir_all(&iso).unwrap();
-    std::fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
+    fs::create_dir_all(&iso).unwrap();
+    fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
     lab.configure(lab.vmid, "ide2: none,media=cdrom\nnet0: virtio=BC:24:11:00:00:01\n");
     lab.start(lab.vmid);
 
@@ -179,6 +186,58 @@ fn a_running_guest_takes_what_it_can_and_the_rest_waits() {
     pve_qemu::power::stop::stop(&lab.context, lab.vmid, order, &mut Lines::default()).unwrap();
     assert_eq!(value(&lab, "cores").as_deref(), Some("2"));
     assert!(!config(&lab).contains("PENDING"));
+}
+
+/// As firmware does when it looks for something to boot from, and a kernel when it opens the drive.
+#[test]
+fn a_medium_is_changed_although_the_guest_closes_the_tray() {
+    let lab = Lab::new(37);
+    let iso = lab.directory.path().join("store/template/iso");
+    fs::create_dir_all(&iso).unwrap();
+    fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
+    let socket = lab.directory.path().join("guest.qmp");
+    let more = format!("args: -qmp unix:{},server=on,wait=off\n", socket.display());
+    lab.configure(lab.vmid, &format!("{more}ide2: none,media=cdrom\n"));
+    lab.start(lab.vmid);
+
+    let is_over = AtomicBool::new(false);
+    let closed = thread::scope(|scope| {
+        let guest = scope.spawn(|| {
+            let mut guest = BufReader::new(UnixStream::connect(&socket).unwrap());
+            guest
+                .get_mut()
+                .write_all(b"{\"execute\":\"qmp_capabilities\"}\n")
+                .unwrap();
+            let mut closed = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                let close = b"{\"execute\":\"blockdev-close-tray\",\"arguments\":{\"id\":\"ide2\"}}\n";
+                guest.get_mut().write_all(close).unwrap();
+                let mut line = String::new();
+                while !line.contains("\"return\"") {
+                    line.clear();
+                    guest.read_line(&mut line).unwrap();
+                }
+                closed += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+            closed
+        });
+        let media = ["disks:iso/a.iso,media=cdrom", "none,media=cdrom"].repeat(10);
+        let changes: Vec<_> = media
+            .iter()
+            .map(|medium| {
+                let change = change(&lab, &[("ide2", medium)]);
+                reconfigure::carry_out(&lab.context, lab.vmid, &change, &mut Lines::default())
+            })
+            .collect();
+        is_over.store(true, Ordering::SeqCst);
+        for outcome in changes {
+            outcome.unwrap();
+        }
+        guest.join().unwrap()
+    });
+    assert!(closed > 20, "{closed}");
+    assert_eq!(value(&lab, "ide2").as_deref(), Some("none,media=cdrom"));
 }
 
 /// Reference 06b, vector 3.

@@ -66,6 +66,12 @@ impl QmpError {
         matches!(self, Self::Command { class, .. } if class == "CommandNotFound")
     }
 
+    /// Whether QEMU said that a drive's tray is closed which has to be open.
+    pub(crate) fn is_closed_tray(&self) -> bool {
+        matches!(self, Self::Command { description, .. }
+            if description.starts_with("Tray of ") && description.ends_with(" is not open"))
+    }
+
     /// Whether the answer came from the other side rather than from the connection.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Command { class, .. } if !class.is_empty())
