@@ -2,8 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddrV4, TcpListener};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::net::TcpListener;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Request;
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 use pve_fetch::{Client, FetchError, Settings, Trust};
+use pve_testing::held_port;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -93,14 +92,6 @@ fn a_request_goes_by_the_proxy() {
     assert!(asked.join().unwrap().starts_with("CONNECT idp.example:80 HTTP/1.1\r\n"));
 }
 
-/// A port at which nobody listens, and that nobody else gets as long as the socket lives.
-fn closed_port() -> (OwnedFd, SocketAddrV4) {
-    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    socket::bind(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
-    let address: SockaddrIn = socket::getsockname(socket.as_raw_fd()).unwrap();
-    (socket, address.into())
-}
-
 #[test]
 fn what_goes_wrong_is_told_without_secrets() {
     let small = Settings {
@@ -131,7 +122,7 @@ fn what_goes_wrong_is_told_without_secrets() {
     assert_eq!(error.to_string(), format!("{address} does not answer - timeout"));
     assert!(start.elapsed() < Duration::from_secs(20));
 
-    let (_closed, address) = closed_port();
+    let (_held, address) = held_port([127, 0, 0, 1]);
     let error = ask(&small, &format!("http://{address}"));
     assert!(
         error.to_string().starts_with(&format!("can't connect to {address} - ")),

@@ -18,6 +18,7 @@ use pve_cfs::Cfs;
 use pve_metrics::servers::{Limit, Link, Origin, SendError, ServerError, Servers, Told, edit};
 use pve_metrics::{Objects, Snapshot};
 use pve_schema::{Context, Param, Params};
+use pve_testing::held_port;
 use serde_json::{Value, json};
 
 /// The longest that one of these takes on a busy machine.
@@ -340,12 +341,6 @@ fn send(link: &Link, snapshot: &Snapshot) -> Result<Told, SendError> {
     link.send(&origin, snapshot, &Limit::of(PATIENCE))
 }
 
-/// A port at which nobody listens.
-fn closed_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 #[test]
 fn a_connection_is_tried_before_a_server_is_added() {
     let lab = Lab::new();
@@ -354,7 +349,8 @@ fn a_connection_is_tried_before_a_server_is_added() {
         let options = [&[("server", "127.0.0.1"), ("port", port.as_str())], more].concat();
         lab.create("s", kind, &options).map_err(|error| error.to_string())
     };
-    let closed = closed_port();
+    let (_held, closed) = held_port([127, 0, 0, 1]);
+    let closed = closed.port();
     let refused = |service: &str| format!("couldn't create {service} socket [127.0.0.1]:{closed} - Connection refused");
     assert_eq!(create("graphite", closed, &[("proto", "tcp")]), Err(refused("carbon")));
     let http = [("influxdbproto", "http"), ("token", "sesame")];
@@ -583,7 +579,8 @@ fn who_never_reads_is_waited_for_as_long_as_the_file_says() {
 
 #[test]
 fn nothing_to_tell_says_nothing_of_the_server() {
-    let link = tcp_graphite(closed_port());
+    let (_held, closed) = held_port([127, 0, 0, 1]);
+    let link = tcp_graphite(closed.port());
     assert_eq!(send(&link, &snapshot(0)), Ok(Told::Nothing));
     assert!(send(&link, &snapshot(1)).is_err());
 }

@@ -14,10 +14,12 @@ pub mod guest;
 
 #[doc(hidden)]
 pub use libtest_mimic;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage, sockopt};
 use pve_schema::site::Ids;
 use pve_schema::{Context, Site};
 
@@ -76,6 +78,29 @@ pub fn loopback(number: u8) -> IpAddr {
     [127, high | 0x80, low, number].into()
 }
 
+/// A port that nobody listens at and nobody else gets, as long as the socket lives. A server that listens at it with
+/// `SO_REUSEADDR`, as `std`'s listeners do, is not in its way.
+///
+/// # Panics
+/// When there is none.
+pub fn held_port(address: impl Into<IpAddr>) -> (OwnedFd, SocketAddr) {
+    let address = SocketAddr::new(address.into(), 0);
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::Inet,
+        SocketAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let held = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    socket::setsockopt(&held, sockopt::ReuseAddr, &true).expect("an option");
+    socket::bind(held.as_raw_fd(), &SockaddrStorage::from(address)).expect("a port");
+    let bound: SockaddrStorage = socket::getsockname(held.as_raw_fd()).expect("its address");
+    let port = match (bound.as_sockaddr_in(), bound.as_sockaddr_in6()) {
+        (Some(bound), _) => bound.port(),
+        (_, Some(bound)) => bound.port(),
+        _ => unreachable!("it was bound as one of them"),
+    };
+    (held, SocketAddr::new(address.ip(), port))
+}
+
 /// Waits until something holds.
 ///
 /// # Panics
@@ -113,6 +138,8 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[test]
@@ -123,6 +150,14 @@ mod tests {
             looks == 3
         });
         assert_eq!(looks, 3);
+    }
+
+    #[test]
+    fn a_held_port_is_closed_until_somebody_listens() {
+        let (_held, address) = held_port([127, 0, 0, 1]);
+        assert!(TcpStream::connect(address).is_err());
+        let _server = TcpListener::bind(address).unwrap();
+        TcpStream::connect(address).unwrap();
     }
 
     #[test]

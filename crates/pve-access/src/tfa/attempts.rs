@@ -264,13 +264,17 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+
+    use pve_schema::clock::ManualClock;
 
     use super::*;
 
     #[test]
     fn counters_are_kept_and_what_others_keep_too() {
         let dir = tempfile::tempdir().unwrap();
-        let context = pve_testing::context(dir.path(), "node1");
+        let clock = Arc::new(ManualClock::at(1_700_000_000));
+        let context = pve_testing::context(dir.path(), "node1").with_clock(clock);
         let user: UserId = "alice@pve".parse().unwrap();
         let mut attempts = Attempts::open(&context, &user).unwrap();
         assert_eq!(attempts.record, Record::default());

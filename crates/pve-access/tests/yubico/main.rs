@@ -201,10 +201,7 @@ fn a_server_that_is_not_to_be_believed_lets_nobody_in() {
         place.add_otp(&otp(31)).unwrap_err(),
         "yubico: validation server says BAD_SIGNATURE"
     );
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_held, nobody) = pve_testing::held_port([127, 0, 0, 1]);
     place.set_realm(API_ID, API_KEY, &nobody.to_string());
     let error = place.add_otp(&otp(31)).unwrap_err();
     assert!(error.starts_with("yubico: can't connect to 127.0.0.1:"), "{error}");

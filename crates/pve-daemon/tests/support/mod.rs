@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -35,6 +36,7 @@ pub(crate) struct Lab {
     dir: tempfile::TempDir,
     port: u16,
     web_user: bool,
+    _held: OwnedFd,
 }
 
 impl Lab {
@@ -62,10 +64,15 @@ impl Lab {
             copied.unwrap().success(),
             "examples/hello is built along with the tests"
         );
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let lab = Self { dir, port, web_user };
+        let (held, address) = pve_testing::held_port([127, 0, 0, 1]);
+        let lab = Self {
+            dir,
+            port: address.port(),
+            web_user,
+            _held: held,
+        };
         std::fs::create_dir_all(lab.path("etc/default")).unwrap();
-        std::fs::write(lab.path("port"), port.to_string()).unwrap();
+        std::fs::write(lab.path("port"), lab.port.to_string()).unwrap();
         lab.settings(settings);
         lab
     }
@@ -131,6 +138,14 @@ impl Lab {
             self.try_ask("pid").is_some()
         });
         child
+    }
+
+    /// Waits until there are so many workers, and all of them are that: right after the fork each is its master's image.
+    pub(crate) fn wait_for_workers(&self, master: u32, count: usize) {
+        wait_for("all workers", || {
+            let workers = self.workers(master);
+            workers.len() == count && workers.iter().all(|pid| title(*pid) == "hello worker")
+        });
     }
 
     /// The living children of a master.

@@ -216,7 +216,7 @@ async fn draining_answers_what_is_under_way_and_closes_the_rest() {
     registry.bind(id::GET_VERSION, |call| Box::pin(slow(call)));
     registry.bind(id::GET_CLUSTER, |_| Box::pin(async { Ok(json!([]).into()) }));
     let server = Lab::new().serve(Role::Root, registry, |config| {
-        config.limits.drain_notice = Duration::from_millis(300)
+        config.limits.drain_notice = Duration::from_secs(2)
     });
     let index = format!("GET /api2/json/cluster HTTP/1.1\r\n{TOKEN}\r\n");
     let mut busy = server.connect().await;

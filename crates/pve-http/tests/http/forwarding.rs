@@ -147,12 +147,8 @@ async fn the_daemon_compresses_for_the_proxys_client() {
 #[tokio::test]
 async fn a_daemon_that_is_down_is_a_595() {
     let lab = Lab::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let proxy = lab.serve(Role::Web, Registry::new(), |config| config.daemon_port = free);
+    let (_held, closed) = pve_testing::held_port([127, 0, 0, 1]);
+    let proxy = lab.serve(Role::Web, Registry::new(), |config| config.daemon_port = closed.port());
     let answer = proxy.get("/api2/json/access/tfa", TOKEN).await;
     assert_eq!(
         (answer.line.as_str(), answer.text()),

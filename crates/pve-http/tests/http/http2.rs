@@ -15,7 +15,7 @@ use pve_contract::id;
 use pve_http::{ServerConfig, TlsSettings};
 use pve_rest::{ApiResult, Call, Registry, Role};
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -131,12 +131,8 @@ async fn calls_are_answered_as_on_http_1() {
 
 #[tokio::test]
 async fn error_texts_are_in_the_body_because_there_is_no_reason_phrase() {
-    // A port that is taken, and on which nobody listens.
-    let taken = TcpSocket::new_v4().unwrap();
-    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let (_lab, server, connector) = serve(registry(), |config| {
-        config.daemon_port = taken.local_addr().unwrap().port()
-    });
+    let (_held, closed) = pve_testing::held_port([127, 0, 0, 1]);
+    let (_lab, server, connector) = serve(registry(), |config| config.daemon_port = closed.port());
     let mut client = Http2::connect(&server, &connector).await;
     for (method, path, token, status, message) in [
         ("GET", VERSION, false, 401, "No ticket\n"),
@@ -260,6 +256,7 @@ async fn an_answer_that_nobody_reads_ends_the_connection() {
     let length: u64 = response.headers()[CONTENT_LENGTH].to_str().unwrap().parse().unwrap();
     assert!(length > 2 * u64::from(WINDOW), "more than fits the window");
     soon(client.connection).await.unwrap().expect_err("cut off");
+    let (_lab, server, connector) = serve(registry(), |_| {});
     let mut other = Http2::connect(&server, &connector).await;
     let response = other.send(request("GET", "/api2/openapi.json", false)).await;
     assert_eq!(body(response).await.len() as u64, length);
@@ -331,9 +328,7 @@ async fn slow(_: Call) -> ApiResult {
 async fn draining_answers_what_was_sent_and_says_that_no_more_is_wanted() {
     let mut registry = registry();
     registry.bind(id::GET_ACCESS_ROLES, |call| Box::pin(slow(call)));
-    let (_lab, server, connector) = serve(registry, |config| {
-        config.limits.drain_notice = Duration::from_millis(200)
-    });
+    let (_lab, server, connector) = serve(registry, |config| config.limits.drain_notice = Duration::from_secs(2));
     let mut client = Http2::connect(&server, &connector).await;
     let mut idle = Http2::connect(&server, &connector).await;
     assert_eq!(idle.send(request("GET", VERSION, true)).await.status(), StatusCode::OK);

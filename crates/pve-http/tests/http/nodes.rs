@@ -191,11 +191,8 @@ async fn a_node_that_is_down_is_a_595() {
     let lab = Lab::new();
     let _second = lab.node("node2");
     certify(&lab, "node2");
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let answer = proxy_to(&lab, free).get(STATUS, TOKEN).await;
+    let (_held, closed) = pve_testing::held_port([127, 0, 0, 1]);
+    let answer = proxy_to(&lab, closed).get(STATUS, TOKEN).await;
     assert_eq!(
         (answer.line.as_str(), answer.text()),
         ("HTTP/1.1 595 Connection refused", "")

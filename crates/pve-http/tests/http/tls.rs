@@ -92,6 +92,8 @@ fn serve(lab: &Lab, adjust: impl FnOnce(&mut TlsSettings)) -> Running {
         settings.recheck = Duration::from_millis(50);
         adjust(&mut settings);
         config.tls = Some(settings);
+        // An open connection waits while keys are made.
+        config.limits.idle = Duration::from_secs(600);
     })
 }
 

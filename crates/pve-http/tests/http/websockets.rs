@@ -1,5 +1,6 @@
 //! The websocket relay, against a client written by somebody else and byte by byte (reference 01 §4.4).
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -7,7 +8,7 @@ use pve_contract::id;
 use pve_rest::{ApiResult, Call, Endpoint, Registry, Reply, Role};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
@@ -50,9 +51,23 @@ fn serve(lab: &Lab) -> Running {
     })
 }
 
-/// A listener on one of the ports that the contract allows.
+/// The ports that the contract allows.
+const PORTS: RangeInclusive<u16> = 5900..=5999;
+
+/// One of them that nobody listens at, and nobody else gets as long as the socket lives.
+fn closed_console_port() -> (TcpSocket, u16) {
+    for port in PORTS.rev() {
+        let socket = TcpSocket::new_v4().unwrap();
+        if socket.bind(([127, 0, 0, 1], port).into()).is_ok() {
+            return (socket, port);
+        }
+    }
+    panic!("no free port")
+}
+
+/// A listener on one of them.
 async fn console_port() -> TcpListener {
-    for port in 5900..6000 {
+    for port in PORTS {
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await {
             return listener;
         }
@@ -162,8 +177,7 @@ async fn broken_frames_end_the_connection_with_their_code() {
 async fn handshakes_that_cannot_be_are_ordinary_errors() {
     let lab = Lab::new();
     let server = serve(&lab);
-    let listener = console_port().await;
-    let port = listener.local_addr().unwrap().port();
+    let (_closed, port) = closed_console_port();
     for (handshake, line) in [
         (
             HANDSHAKE.replace("websocket\r", "Foo\r"),
@@ -189,7 +203,6 @@ async fn handshakes_that_cannot_be_are_ordinary_errors() {
     );
     let answer = server.get(&target(5899), &format!("{TOKEN}{HANDSHAKE}")).await;
     assert_eq!(answer.line, "HTTP/1.1 400 Parameter verification failed.");
-    drop(listener);
     let answer = server.get(&target(port), &format!("{TOKEN}{HANDSHAKE}")).await;
     assert_eq!(
         answer.line,

@@ -347,6 +347,9 @@ mod tests {
         for _ in 0..3 {
             crew.ask_all(&names(0..1000), SHORT, asker(&gate, |_| true));
         }
+        pve_testing::wait_for("all threads stand at the gate", || {
+            gate.at.load(Ordering::SeqCst) >= MAX_THREADS
+        });
         assert_eq!(gate.at.load(Ordering::SeqCst), MAX_THREADS);
         let start = Instant::now();
         let seen = crew.ask_all(&names(2000..2001), LONG, asker(&gate, |_| false));

@@ -212,7 +212,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut site = pve_testing::site(directory.path(), "n1");
         site.address = pve_testing::loopback(2);
-        let free = TcpListener::bind((site.address, 0)).unwrap().local_addr().unwrap();
+        let (_held, free) = pve_testing::held_port(site.address);
         let command = ["sh", "-c", script].map(str::to_owned);
         let server = std::thread::spawn(move || serve_far(&site, &command, free.port(), "secret!!"));
         let deadline = Instant::now() + Duration::from_secs(20);

@@ -149,15 +149,17 @@ fn a_busy_socket_is_tried_until_the_deadline() {
     let _listener = UnixListener::bind(&path).unwrap();
     let mut held = Vec::new();
     let error = loop {
-        match Link::open(&path, Instant::now() + Duration::from_millis(250)) {
+        match Link::open(&path, Instant::now() + Duration::from_secs(2)) {
             Ok(link) => held.push(link),
             Err(error) => break describe_connect(error, vmid(), "qmp"),
         }
     };
-    assert_eq!(
-        failure(vmid(), "qmp", "x", error).to_string(),
-        "VM 105 qmp command 'x' failed - unable to connect to VM 105 qmp socket - timeout after 2 retries"
-    );
+    let text = failure(vmid(), "qmp", "x", error).to_string();
+    let retries = text
+        .strip_prefix("VM 105 qmp command 'x' failed - unable to connect to VM 105 qmp socket - timeout after ")
+        .and_then(|rest| rest.strip_suffix(" retries")?.parse().ok());
+    // As many as there was time for.
+    assert!(matches!(retries, Some(1..=20)), "{text}");
 }
 
 #[test]

@@ -182,14 +182,20 @@ mod tests {
             "#!/bin/sh\necho x >> {}\necho 'QEMU emulator version 9.2.1'\n",
             count.display()
         );
-        fs::write(&binary, &script).unwrap();
-        fs::set_permissions(&binary, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        // Another process writes it: what this one has open for writing is inherited by whatever another test starts at
+        // that moment, and cannot be executed until that is gone.
+        let write = |text: &str| {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""]);
+            assert!(shell.arg(&binary).arg(text).status().unwrap().success());
+        };
+        write(&script);
         let runs = || fs::read_to_string(&count).unwrap().lines().count();
         assert_eq!(of(&site, &binary).unwrap().version, "9.2.1");
         let asked = runs();
         of(&site, &binary).unwrap();
         assert_eq!(runs(), asked);
-        fs::write(&binary, script.replace("9.2.1", "10.0.22")).unwrap();
+        write(&script.replace("9.2.1", "10.0.22"));
         assert_eq!(of(&site, &binary).unwrap().version, "10.0.22");
     }
 }

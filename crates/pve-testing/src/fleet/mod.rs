@@ -18,6 +18,8 @@ use std::thread::{self, JoinHandle};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::wait_for;
+
 /// How a machine's monitor behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
@@ -106,6 +108,11 @@ impl Fleet {
                 .stdin(wait.try_clone().expect("the pipe once more"));
             let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let child = child.expect("a process");
+            // It is there before it shows its words.
+            let line = format!("/proc/{}/cmdline", child.id());
+            wait_for("its words", || {
+                fs::read(&line).is_ok_and(|words| words.starts_with(b"qemu-system-fleet"))
+            });
             fs::write(&pid_file, format!("{}\n", child.id())).expect("a pid file");
             (*vmid, child)
         };

@@ -24,8 +24,13 @@ fn http2_is_offered_where_it_is_switched_on() {
     };
     assert_eq!(version("--http2"), "1.1");
     node.settings("HTTP2=1\n");
+    let old = node.workers();
     node.reload();
-    node.until("HTTP/2", || version("--http2") == "2");
+    // Until the new ones are ready the old ones answer, too.
+    node.until("the new workers alone", || {
+        let now = node.workers();
+        !now.is_empty() && now.iter().all(|pid| !old.contains(pid)) && version("--http2") == "2"
+    });
     assert_eq!(version("--http1.1"), "1.1");
     // Requests side by side on few connections, by a client of its own make.
     let load = "-n 2000 -c 4 -m 50 https://localhost:8006/";
