@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pve_contract::id;
 use pve_http::AccessLog;
@@ -310,11 +310,8 @@ async fn is_served_among(server: &Running, crowd: Vec<Vec<u8>>) {
         client.send(start).await;
         held.push(client);
     }
-    let started = Instant::now();
     let answer = server.get("/api2/json/version", TOKEN).await;
     assert_eq!(answer.line, "HTTP/1.1 200 OK");
-    // Far less than the five seconds that each of them has.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     drop(held);
 }
 
@@ -329,6 +326,8 @@ async fn who_says_nothing_makes_room_for_who_does() {
     });
     let server = lab.serve(Role::Root, registry, |config| {
         config.limits.connections = 8;
+        // Longer than anybody here waits for an answer: nobody leaves by himself.
+        config.limits.idle = Duration::from_secs(600);
         config.access_log = Some(log);
     });
     let slow_body = "POST /api2/json/access/ticket HTTP/1.1\r\nContent-Length: 2000\r\n\r\nusername=";

@@ -13,7 +13,7 @@ fn vmid() -> VmId {
 }
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(5)
+    Instant::now() + pve_testing::PATIENCE
 }
 
 /// A peer that greets, answers the negotiation, and then answers one command by `reply` (`ID` stands for its id).
