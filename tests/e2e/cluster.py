@@ -30,6 +30,9 @@ class Network:
         self.mark = "pv" + secrets.token_hex(2)
 
     def __enter__(self):
+        # What a killed run of tests left would be in the way of what is sent to the nodes.
+        for line in run("ip", "-o", "addr", "show", "to", f"{HOST}/32").splitlines():
+            run("ip", "link", "del", line.split()[1])
         run("ip", "link", "add", f"{self.mark}br", "type", "bridge")
         run("ip", "addr", "add", f"{HOST}/24", "dev", f"{self.mark}br")
         run("ip", "link", "set", f"{self.mark}br", "up")

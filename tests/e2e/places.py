@@ -1,6 +1,7 @@
 """Addresses and ports of a test run. Some processes run tests at the same time, and what one of them gives back for a
 moment, as when a daemon starts again, another one would take for free."""
 
+import errno
 import itertools
 import socket
 
@@ -21,7 +22,9 @@ def _reserve():
 
 
 NUMBER, _held = _reserve()
-_hosts = itertools.count(1)
+# Those of 127.0.0 and 127.0.255 are other tests'.
+assert NUMBER < 255, "so many processes of tests?"
+_hosts = iter(range(1, 255))
 # The kernel gives away others by itself.
 _ports = itertools.count(20000 + NUMBER % 100 * 100)
 _addresses = {}
@@ -33,7 +36,9 @@ def _is_free(address, port, kind=socket.SOCK_STREAM):
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
             return False
     return True
 
@@ -43,11 +48,13 @@ def own_address(root):
     if root not in _addresses:
         candidates = (f"127.0.{NUMBER}.{host}" for host in _hosts)
         # A lab that outlived its test has one still.
-        _addresses[root] = next(where for where in candidates if all(_is_free(where, port) for port in PORTS))
+        found = next((where for where in candidates if all(_is_free(where, port) for port in PORTS)), None)
+        assert found, f"somebody listens at one of the ports {PORTS} on all addresses: see ss -tlnp"
+        _addresses[root] = found
     return _addresses[root]
 
 
-def own_port(host="127.0.0.1"):
-    """A port that nobody has, of TCP and UDP alike."""
+def own_port():
+    """A port of 127.0.0.1 that nobody has, of TCP and UDP alike."""
     kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
-    return next(port for port in _ports if all(_is_free(host, port, kind) for kind in kinds))
+    return next(port for port in _ports if all(_is_free("127.0.0.1", port, kind) for kind in kinds))

@@ -1,5 +1,7 @@
 """What daemons tell systemd: through a real socket, by the real binaries."""
 
+import fcntl
+import json
 import os
 import signal
 import time
@@ -87,12 +89,39 @@ def test_a_worker_that_does_not_get_ready_is_replaced(root):
     root.access_log.unlink()
     os.mkfifo(root.access_log)
     os.chown(root.access_log, WEB_USER, WEB_USER)
-    with Daemon(root, "pveproxy", watchdog=20, notify=True) as daemon:
-        (victim,) = wait_for("a worker", daemon.workers)
-        daemon.logged(f"worker {victim} hangs, killing it")
-        root.access_log.unlink()
-        daemon.notifications.wait("READY")
-        assert victim not in daemon.workers()
+    try:
+        with Daemon(root, "pveproxy", watchdog=20, notify=True) as daemon:
+            (victim,) = wait_for("a worker", daemon.workers)
+            daemon.logged(f"worker {victim} hangs, killing it")
+            root.access_log.unlink()
+            daemon.notifications.wait("READY")
+            assert victim not in daemon.workers()
+    finally:
+        if root.access_log.is_fifo():
+            root.access_log.unlink()
+
+
+def test_the_event_daemon_serves_while_it_waits_for_a_guests_lock(root):
+    # A backup died while the daemon did not run, and somebody changes its VM.
+    config = root.path / f"etc/pve/nodes/{root.node}/qemu-server/100.conf"
+    config.write_text("lock: backup\nmemory: 32\n")
+    marker, lock = root.path / "run/qemu-server/100.backup", root.path / "var/lock/qemu-server/lock-100.conf"
+    for file in (marker, lock):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    nobody = {"pid": (1 << 22) - 1, "started": 1}
+    marker.write_text(json.dumps({**nobody, "debt": {"guest": "Nothing", "frozen": False, "files": []}}))
+    try:
+        with open(lock, "w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with Daemon(root, "qmeventd", watchdog=20, notify=True) as daemon:
+                daemon.notifications.wait("READY")
+                assert marker.exists() and "lock: backup" in config.read_text()
+                fcntl.flock(held, fcntl.LOCK_UN)
+                wait_for("it is settled", lambda: not marker.exists() and "lock:" not in config.read_text())
+                assert "hangs" not in daemon.log()
+    finally:
+        config.unlink()
+        marker.unlink(missing_ok=True)
 
 
 def test_the_watchdog_is_fed_only_while_a_worker_serves(root):

@@ -202,7 +202,7 @@ def test_a_viewer_that_nobody_here_wrote(lab, tmp_path):
     # It waits for a picture whose histogram is near to this one's, which must be RGB as well.
     subprocess.run(["convert", "-size", "640x400", "xc:#0000ee", f"PNG24:{expected}"], check=True)
     words = ["type", f"printf '\\033[{BLUE[0]}m\\033[2J';touch {done}", "key", "enter"]
-    words += ["expect", expected, "5000", "capture", picture]
+    words += ["expect", expected, "1000", "capture", picture]
     subprocess.run(
         [vncdo, "-t", "120", "-s", f"127.0.0.1::{bridge.port}", "-p", told["password"], *words], check=True, timeout=150
     )

@@ -215,7 +215,8 @@ fn a_medium_is_changed_although_the_guest_closes_the_tray() {
                 let mut line = String::new();
                 while !line.contains("\"return\"") {
                     line.clear();
-                    guest.read_line(&mut line).unwrap();
+                    let length = guest.read_line(&mut line).unwrap();
+                    assert!(length > 0 && !line.contains("\"error\""), "{line}");
                 }
                 closed += 1;
                 thread::sleep(Duration::from_millis(1));

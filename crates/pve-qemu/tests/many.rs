@@ -170,8 +170,11 @@ fn one_that_takes_no_calls_delays_the_first_look_only() {
         assert_eq!(survey.rows[&id(100)]["diskread"], Figures::of(100).read);
     }
     // Two seconds at first, and half a second once they are known. The machine itself may delay some of the looks.
-    let quickest = lengths.iter().min();
-    assert!(quickest < Some(&Duration::from_millis(1900)), "{lengths:?}");
+    let quick = lengths
+        .iter()
+        .skip(1)
+        .filter(|length| **length < Duration::from_millis(1900));
+    assert!(quick.count() >= 2, "{lengths:?}");
 }
 
 /// A QEMU that hangs must not find a command when it comes back, hours later.

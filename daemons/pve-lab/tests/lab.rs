@@ -18,7 +18,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// For a lab that is stopped and started again: what it gives back, no other test's lab takes as the first that is free.
-const OWN_ADDRESS: &str = "127.0.1.1";
+const OWN_ADDRESS: &str = "127.0.255.1";
 
 /// The program under test, with freshly built daemons beside it.
 fn pve_lab() -> PathBuf {
@@ -306,6 +306,6 @@ fn what_is_wrong_is_said_before_anything_is_made() {
     assert!(run(&lab.root(), &["--address", "192.0.2.1"]).contains("192.0.2.1 is no loopback address"));
     let closed = lab.dir.path().join("lab");
     std::fs::set_permissions(lab.dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let text = run(&closed, &["--address", "127.0.1.2"]);
+    let text = run(&closed, &["--address", "127.0.255.2"]);
     assert!(text.contains("www-data") && text.contains("chmod o+x"), "{text}");
 }

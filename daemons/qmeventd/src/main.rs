@@ -6,7 +6,8 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use pve_daemon::logging::{self, Target};
 use pve_daemon::{BoxError, Program, RunAs, Service, Socket, Start, WorkerContext, cli};
@@ -28,6 +29,10 @@ static PROGRAM: Program = Program {
     counters: &[&pve_task::counters::ALL],
     hidden: &[(pve_task::VERB, run_task)],
 };
+
+/// How long guests that are started next wait for what dead backups left. It takes longer where somebody has a VM's lock;
+/// events come first then, and a worker has to get ready.
+const SETTLE_FIRST: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     cli::main(&PROGRAM)
@@ -60,7 +65,14 @@ fn serve(worker: WorkerContext) -> Result<(), BoxError> {
     let server = Server::new(Arc::clone(&worker.context.site), socket, Arc::new(after_exit))?;
     let mut server = server.on_backup_end(Arc::new(after_backup));
     server.handle_leftovers();
-    settle_backups(&worker.context);
+    let context = worker.context.clone();
+    let (settling, settled) = mpsc::channel::<()>();
+    server.aside("backups", move || {
+        settle_backups(&context);
+        drop(settling);
+    });
+    // Nothing is sent: the end of the thread is what is waited for.
+    let _ = settled.recv_timeout(SETTLE_FIRST);
     worker.ready();
     Ok(server.run(worker.drain_fd())?)
 }

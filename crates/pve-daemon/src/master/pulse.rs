@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! worker ──sign of life every 2 s──▶ its row of counters ◀──looked at── master
-//!                                                                        ├─ one is silent for too long: it is killed,
-//!                                                                        │  and replaced like any that died
+//!                                                                        ├─ one is silent for too long, or does not
+//!                                                                        │  get ready in that time: it is killed, and
+//!                                                                        │  replaced like any that died
 //!                                                                        └─ none shows life: systemd's watchdog is
 //!                                                                           not fed, and systemd restarts the daemon
 //! ```
@@ -27,7 +28,7 @@ pub(crate) enum Stage {
     Starting,
     /// Nothing: it serves, and may be one that never gives signs.
     Serving,
-    /// Nothing: it is of an older image, or waits to end since it failed.
+    /// Nothing: it waits to end since it failed, or is of an older image, whose new master does not know how far it got.
     Ending,
 }
 

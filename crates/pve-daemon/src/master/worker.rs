@@ -32,6 +32,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// How far it got, as far as its master was told.
     pub(crate) fn stage(&self) -> Stage {
         match (&self.status, self.serves) {
             (_, true) => Stage::Serving,

@@ -191,7 +191,7 @@ impl Place {
         self.crowd.apart()
     }
 
-    /// The client's turn, before anything was done for it.
+    /// The client's turn, before anything was done for it, or after a refusal that ends the connection.
     pub(crate) fn waits_for_stranger(&self) {
         self.wait(0);
     }

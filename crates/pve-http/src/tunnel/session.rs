@@ -37,7 +37,7 @@ const MAX_EMPTY: usize = 1024;
 pub(super) struct Viewer {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
-    /// It may be asked to leave until its request is there.
+    /// It may be asked to leave until its request is there, and once it was refused.
     pub(super) place: Place,
 }
 
@@ -202,7 +202,7 @@ async fn refuse(tunnel: &Tunnel, client: TcpStream, place: &Place, mut entry: En
         let mut transport = Transport::new(Wire::Plain(client), tunnel.config.limits.idle);
         // A client that does not wait for it goes without.
         if transport.write_all(text.as_bytes()).await.is_ok() {
-            // Who has no answer yet comes before who only has to take in its own.
+            // It only has to take in its answer: its place may go to who knocks.
             place.waits_for_stranger();
             tokio::select! {
                 _ = transport.shutdown() => {}

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use pve_schema::Site;
 use pve_schema::ids::VmId;
+use pve_schema::{Site, errno_text};
 use serde_json::Value;
 
 use super::Exit;
@@ -283,7 +283,7 @@ impl Server {
     /// A backup has ended, or was killed.
     fn backup_ended(&mut self, vmid: VmId) {
         if let Some(after_backup) = self.after_backup.clone() {
-            self.in_a_thread(vmid, move || after_backup(vmid));
+            self.aside(&format!("cleanup-{vmid}"), move || after_backup(vmid));
         }
     }
 
@@ -339,15 +339,15 @@ impl Server {
     /// Has a VM's end dealt with in a thread of its own.
     fn handle_exit(&mut self, exit: Exit) {
         let after_exit = Arc::clone(&self.after_exit);
-        self.in_a_thread(exit.vmid, move || after_exit(exit));
+        self.aside(&format!("cleanup-{}", exit.vmid), move || after_exit(exit));
     }
 
-    fn in_a_thread(&mut self, vmid: VmId, work: impl FnOnce() + Send + 'static) {
+    /// Does work in a thread of that name, which the server's end waits for. It may wait for locks: the events do not.
+    pub fn aside(&mut self, name: &str, work: impl FnOnce() + Send + 'static) {
         self.cleaning.retain(|thread| !thread.is_finished());
-        let spawned = std::thread::Builder::new().name(format!("cleanup-{vmid}")).spawn(work);
-        match spawned {
+        match std::thread::Builder::new().name(name.to_owned()).spawn(work) {
             Ok(thread) => self.cleaning.push(thread),
-            Err(error) => log::error!("unable to clean up after VM {vmid} - {error}"),
+            Err(error) => log::error!("unable to start thread '{name}' - {}", errno_text(&error)),
         }
     }
 
