@@ -17,9 +17,6 @@ use serde_json::Value;
 /// How long anything may take. Making keys takes a while in a build without optimisation.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// For a lab that is stopped and started again: what it gives back, no other test's lab takes as the first that is free.
-const OWN_ADDRESS: &str = "127.0.255.1";
-
 /// The program under test, with freshly built daemons beside it.
 fn pve_lab() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
@@ -179,7 +176,9 @@ fn a_lab_lives_and_remembers() {
     assert!(!missing.status.success());
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no lab in"));
 
-    lab.start(&["--workers", "1", "--address", OWN_ADDRESS]);
+    // What it gives back when it stops, no other test's lab takes as the first that is free.
+    let own = pve_testing::loopback(1);
+    lab.start(&["--workers", "1", "--address", &own.to_string()]);
     let first = lab.status();
     assert_eq!(first["running"], true);
     assert_eq!(first["pid"], lab.pid());
@@ -190,7 +189,7 @@ fn a_lab_lives_and_remembers() {
     }
     assert!(lab.log().contains("log in as admin@pve, password "), "{}", lab.log());
     let address = lab.address();
-    assert_eq!(address.to_string(), OWN_ADDRESS);
+    assert_eq!(address, own);
     assert!(
         ask(address, 8006, "GET /").starts_with("HTTP/1.1 301 ")
             || ask(address, 8006, "GET / HTTP/1.1").starts_with("HTTP/1.1 301 ")
@@ -306,6 +305,6 @@ fn what_is_wrong_is_said_before_anything_is_made() {
     assert!(run(&lab.root(), &["--address", "192.0.2.1"]).contains("192.0.2.1 is no loopback address"));
     let closed = lab.dir.path().join("lab");
     std::fs::set_permissions(lab.dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let text = run(&closed, &["--address", "127.0.255.2"]);
+    let text = run(&closed, &["--address", &pve_testing::loopback(2).to_string()]);
     assert!(text.contains("www-data") && text.contains("chmod o+x"), "{text}");
 }
