@@ -7,7 +7,7 @@ mod lab;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::Duration;
 
@@ -62,6 +62,13 @@ fn change(lab: &Lab, pairs: &[(&str, &str)]) -> Change {
 
 fn apply(lab: &Lab, pairs: &[(&str, &str)]) {
     reconfigure::carry_out(&lab.context, lab.vmid, &change(lab, pairs), &mut Lines::default()).unwrap();
+}
+
+/// Makes `disks:iso/a.iso`.
+fn put_iso(lab: &Lab) {
+    let iso = lab.directory.path().join("store/template/iso");
+    fs::create_dir_all(&iso).unwrap();
+    fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
 }
 
 #[test]
@@ -137,9 +144,7 @@ fn keys_need_their_privileges_on_the_vm_or_on_its_pool() {
 #[test]
 fn a_running_guest_takes_what_it_can_and_the_rest_waits() {
     let lab = Lab::new(35);
-    let iso = lab.directory.path().join("store/template/iso");
-    fs::create_dir_all(&iso).unwrap();
-    fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
+    put_iso(&lab);
     lab.configure(lab.vmid, "ide2: none,media=cdrom\nnet0: virtio=BC:24:11:00:00:01\n");
     lab.start(lab.vmid);
 
@@ -192,52 +197,49 @@ fn a_running_guest_takes_what_it_can_and_the_rest_waits() {
 #[test]
 fn a_medium_is_changed_although_the_guest_closes_the_tray() {
     let lab = Lab::new(37);
-    let iso = lab.directory.path().join("store/template/iso");
-    fs::create_dir_all(&iso).unwrap();
-    fs::write(iso.join("a.iso"), vec![7; 1 << 20]).unwrap();
+    put_iso(&lab);
     let socket = lab.directory.path().join("guest.qmp");
     let more = format!("args: -qmp unix:{},server=on,wait=off\n", socket.display());
     lab.configure(lab.vmid, &format!("{more}ide2: none,media=cdrom\n"));
     lab.start(lab.vmid);
 
-    let is_over = AtomicBool::new(false);
-    let closed = thread::scope(|scope| {
-        let guest = scope.spawn(|| {
-            let mut guest = BufReader::new(UnixStream::connect(&socket).unwrap());
-            guest
-                .get_mut()
-                .write_all(b"{\"execute\":\"qmp_capabilities\"}\n")
-                .unwrap();
-            let mut closed = 0;
-            while !is_over.load(Ordering::SeqCst) {
-                let close = b"{\"execute\":\"blockdev-close-tray\",\"arguments\":{\"id\":\"ide2\"}}\n";
-                guest.get_mut().write_all(close).unwrap();
-                let mut line = String::new();
-                while !line.contains("\"return\"") {
-                    line.clear();
-                    let length = guest.read_line(&mut line).unwrap();
-                    assert!(length > 0 && !line.contains("\"error\""), "{line}");
+    let opened = thread::scope(|scope| {
+        // Dropped when the changes are made, or one of them failed.
+        let (changing, changed) = mpsc::channel::<()>();
+        let socket = &socket;
+        let guest = scope.spawn(move || {
+            let stream = UnixStream::connect(socket).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+            let mut guest = BufReader::new(stream);
+            let say = |guest: &mut BufReader<UnixStream>, what: &str| {
+                let words = format!("{{\"execute\":{what}}}\n");
+                guest.get_mut().write_all(words.as_bytes()).unwrap();
+            };
+            say(&mut guest, "\"qmp_capabilities\"");
+            let (mut opened, mut line) = (0, String::new());
+            while changed.try_recv() == Err(TryRecvError::Empty) {
+                match guest.read_line(&mut line) {
+                    Ok(length) => assert!(length > 0, "QEMU has ended"),
+                    Err(_nothing_yet) => continue,
                 }
-                closed += 1;
-                thread::sleep(Duration::from_millis(1));
+                if line.contains("DEVICE_TRAY_MOVED") && line.contains("\"tray-open\": true") {
+                    opened += 1;
+                    // Every other time: not for ever.
+                    if opened % 2 == 1 {
+                        say(&mut guest, "\"blockdev-close-tray\",\"arguments\":{\"id\":\"ide2\"}");
+                    }
+                }
+                line.clear();
             }
-            closed
+            opened
         });
-        let media = ["disks:iso/a.iso,media=cdrom", "none,media=cdrom"].repeat(10);
-        let changes: Vec<_> = media
-            .iter()
-            .map(|medium| {
-                let change = change(&lab, &[("ide2", medium)]);
-                reconfigure::carry_out(&lab.context, lab.vmid, &change, &mut Lines::default())
-            })
-            .collect();
-        is_over.store(true, Ordering::SeqCst);
-        for outcome in changes {
-            outcome.unwrap();
+        for medium in ["disks:iso/a.iso", "none"].repeat(10) {
+            apply(&lab, &[("ide2", &format!("{medium},media=cdrom"))]);
         }
+        drop(changing);
         guest.join().unwrap()
     });
-    assert!(closed > 20, "{closed}");
+    assert!(opened > 20, "{opened}");
     assert_eq!(value(&lab, "ide2").as_deref(), Some("none,media=cdrom"));
 }
 
